@@ -1,0 +1,17 @@
+"""Users and sessions: who signs in, and with which tokens."""
+
+from domains.users.models import Session, SessionProvider, SessionStatus, User
+from domains.users.services import SessionService, UsersService
+from orm_core import Domain
+
+domain = Domain("users", models=(User, Session), services=(UsersService, SessionService))
+
+__all__ = [
+    "Session",
+    "SessionProvider",
+    "SessionService",
+    "SessionStatus",
+    "User",
+    "UsersService",
+    "domain",
+]

@@ -1,0 +1,60 @@
+"""What other services may do with users and sessions."""
+
+from __future__ import annotations
+
+import builtins
+
+from domains.users.models import Session, SessionStatus, User
+from orm_core import Key, Logger, Service, Transaction, finder, utcnow
+
+
+class UsersService(Service[User]):
+    """Users, by id, e-mail and the provider's account."""
+
+    find_by_email = finder(User.email)
+    find_by_provider_account = finder(User.provider_account_id)
+
+
+class SessionService(Service[Session]):
+    """Sessions. Tokens go in and come out as ``Secret``."""
+
+    @classmethod
+    def list_active(
+        cls, user_id: Key, logger: Logger | None = None, *, tx: Transaction | None = None
+    ) -> builtins.list[Session]:
+        """The user's sessions that are neither revoked nor expired, the newest first."""
+        live = (Session.status == SessionStatus.ACTIVE, Session.expires_at > utcnow())
+        where = [{"user_id": user_id}, *live]
+        return cls.list(where, logger, order_by=[Session.created_at.desc()], tx=tx)
+
+    @classmethod
+    def touch(
+        cls, id: Key, logger: Logger | None = None, *, tx: Transaction | None = None
+    ) -> Session | None:
+        """Note that an active session was used just now; None when it is not active any more."""
+        with cls.verb("touch", logger, tx):
+            now = utcnow()
+            query = Session.update(last_accessed_at=now).where(
+                Session.id == id, Session.status == SessionStatus.ACTIVE, Session.expires_at > now
+            )
+            return next(iter(query.returning(Session).execute()), None)
+
+    @classmethod
+    def revoke(
+        cls, id: Key, logger: Logger | None = None, *, tx: Transaction | None = None
+    ) -> Session | None:
+        """End a session for good; None when there is none that is not revoked yet."""
+        with cls.verb("revoke", logger, tx) as verb:
+            query = Session.update(status=SessionStatus.REVOKED).where(
+                Session.id == id, Session.status != SessionStatus.REVOKED
+            )
+            session: Session | None = next(iter(query.returning(Session).execute()), None)
+            if session is not None:
+                verb.audit("revoked", session)
+            return session
+
+    @classmethod
+    def expire_overdue(cls, logger: Logger | None = None, *, tx: Transaction | None = None) -> int:
+        """Mark active sessions whose time is over as expired; answers how many."""
+        overdue = [{"status": SessionStatus.ACTIVE}, Session.expires_at <= utcnow()]
+        return cls.update_where(overdue, {"status": SessionStatus.EXPIRED}, logger, tx=tx)

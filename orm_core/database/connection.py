@@ -1,0 +1,305 @@
+"""The database of the process: set once by ``initialize_db``, then used from every thread.
+
+::
+
+    initialize_db()              # DATABASE_URL
+    connect_db()                 # fails early, and says why
+    with db.connection_context():   # one connection for a whole request
+        ...
+    close_db()
+
+A statement outside such a block or a transaction takes a connection of the pool for itself and
+gives it back at once, so no thread keeps one by accident.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+import peewee
+import psycopg2
+from psycopg2 import extensions
+
+from orm_core import settings as settings_module
+from orm_core.database import reachability
+from orm_core.database.diagnostics import translate
+from orm_core.database.events import QueryEvent, signals
+from orm_core.database.pool import Pool, PoolStats
+from orm_core.database.transactions import Isolation, Transaction
+from orm_core.database.url import DatabaseUrl, parse
+from orm_core.errors import ConfigurationError, InvalidStatement
+
+logger = logging.getLogger("orm_core.database")
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Database(peewee.PostgresqlDatabase):
+    """A PostgreSQL database behind a pool; the one place that all statements pass.
+
+    Takes what ``peewee.PostgresqlDatabase`` takes, and ``pool_size`` (connections) and
+    ``pool_timeout`` (seconds). Services use the ready-made ``db``.
+    """
+
+    pool: Pool
+
+    def init(
+        self,
+        database: str | None,
+        *,
+        pool_size: int = 10,
+        pool_timeout: float = 10.0,
+        **connect_params: Any,
+    ) -> None:
+        """Point at a database (again); open connections of an earlier one are closed."""
+        if hasattr(self, "pool"):
+            self.close_all()
+        self.connect_params = {}
+        super().init(database, **connect_params)
+        self.pool = Pool(self._open, size=pool_size, timeout=pool_timeout)
+
+    # -- connections ------------------------------------------------------------------------
+
+    def _open(self) -> Any:
+        params = {"dbname": self.database, "host": "localhost", "port": 5432, **self.connect_params}
+        started = time.monotonic()
+        try:
+            connection = psycopg2.connect(**params)
+        except psycopg2.Error:
+            failure = reachability.explain(params, time.monotonic() - started)
+        else:
+            connection.autocommit = True
+            self._set_server_version(connection)
+            return connection
+        raise failure
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Take a connection of the pool for this thread, until ``close``."""
+        if self.deferred:
+            raise ConfigurationError(
+                "The database is not initialized: call initialize_db(url) before the first query."
+            )
+        if not self.is_closed():
+            if reuse_if_open:
+                self._replace_broken()
+                return False
+            raise peewee.OperationalError("Connection already opened.")
+        self._state.reset()
+        self._state.set_connection(self.pool.acquire())
+        return True
+
+    def _replace_broken(self) -> None:
+        """A connection that broke earlier in this block is exchanged, outside transactions."""
+        state = self._state
+        if not state.conn.closed or state.transactions:
+            return
+        contexts = state.ctx
+        self.close()
+        try:
+            self.connect()
+        finally:
+            state.ctx = contexts
+
+    def close(self) -> bool:
+        """Give this thread's connection back to the pool; False when it had none."""
+        if self.in_transaction():
+            raise peewee.OperationalError("Attempting to close database while transaction is open.")
+        if self.is_closed():
+            return False
+        connection = self._state.conn
+        self._state.reset()
+        self.pool.release(connection)
+        return True
+
+    def close_all(self) -> None:
+        """Close every connection: the idle ones now, those of other threads on their return."""
+        if not self.in_transaction():
+            self.close()
+        self.pool.close()
+
+    def pool_stats(self) -> PoolStats:
+        """The pool's size and how many of its connections are in use, idle and waited for."""
+        return self.pool.stats()
+
+    # -- statements -------------------------------------------------------------------------
+
+    def _execute_cursor(self, sql: str, params: Any, **cursor_options: Any) -> Any:
+        # Not execute_sql: peewee-migrate replaces that one while it replays old files.
+        if not self.is_closed():
+            self._replace_broken()
+            return self._send(sql, params, **cursor_options)
+        if not self.autoconnect or cursor_options:
+            return self._send(sql, params, **cursor_options)
+        self.connect()
+        try:
+            return self._send(sql, params)
+        finally:
+            self.close()
+
+    def _send(self, sql: str, params: Any, **cursor_options: Any) -> Any:
+        cursor = None
+        failure: BaseException | None = None
+        started = time.perf_counter()
+        try:
+            cursor = self.cursor(**cursor_options)
+            started = time.perf_counter()
+            cursor.execute(sql, params or ())
+        except Exception as error:
+            failure = translate(error, self._state.conn) or error
+        except BaseException as error:
+            failure = error
+        seconds = time.perf_counter() - started
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%.6fs %s", seconds, sql)  # never the parameters: they are data
+        operation, table = signals.subject(sql)
+        signals.send(QueryEvent(operation, table, seconds, failure))
+        for hook in self.query_hooks:
+            hook(peewee.QueryEvent(sql, params, seconds, failure))
+        if failure is not None:
+            raise failure
+        return cursor
+
+    def statement(self, sql: str) -> None:
+        """Run one statement without parameters on this thread's connection."""
+        self._send(sql, None)
+
+    # -- transactions -----------------------------------------------------------------------
+
+    def begin(self, mode: str | None = None) -> None:
+        """Send BEGIN; ``mode`` is SQL after it (``READ ONLY``)."""
+        self.statement(f"BEGIN {mode}" if mode else "BEGIN")
+
+    def commit(self) -> None:
+        """Send COMMIT."""
+        self.statement("COMMIT")
+
+    def rollback(self) -> None:
+        """Send ROLLBACK."""
+        self.statement("ROLLBACK")
+
+    def transaction_failed(self) -> bool:
+        """Whether a statement of the running transaction failed, so that it can't commit."""
+        connection = self._state.conn
+        if connection is None or connection.closed:
+            return False
+        status = connection.get_transaction_status()
+        return bool(status == extensions.TRANSACTION_STATUS_INERROR)
+
+    def transaction(
+        self, isolation: Isolation | None = None, *, read_only: bool = False
+    ) -> Transaction:
+        """A transaction block on this database; inside another block a savepoint."""
+        return Transaction(self, isolation, read_only=read_only)
+
+    def atomic(self, isolation: Isolation | None = None, *, read_only: bool = False) -> Transaction:
+        """The same as ``transaction``; Peewee's name for it."""
+        return Transaction(self, isolation, read_only=read_only)
+
+    def savepoint(self) -> Transaction:
+        """A block inside a running transaction."""
+        return Transaction(self)
+
+    def after_commit(self, fn: Callable[[], object]) -> Callable[[], object]:
+        """Call ``fn`` once the running transaction is committed; at once when none runs."""
+        top = self.top_transaction()
+        if top is None:
+            fn()
+        elif isinstance(top, Transaction):
+            top.on_commit(fn)
+        else:
+            raise InvalidStatement("after_commit() can't be used inside manual_commit().")
+        return fn
+
+
+#: the database of this process
+db = Database(None)
+
+
+def initialize_db(
+    url: str | None = None,
+    *,
+    ssl: bool | str | None = None,
+    ssl_root_cert: str | None = None,
+    pool_size: int | None = None,
+    pool_timeout: float | None = None,
+    connect_timeout: int | None = None,
+    statement_timeout: float | None = None,
+) -> Database:
+    """Point ``db`` at a database. Opens no connection; see ``connect_db``.
+
+    What is not given comes from the environment or ``.env`` (``docs/settings.md``), the URL from
+    ``DATABASE_URL``. ``ssl``: None verifies the server's certificate unless the host is this
+    machine, True always, False never; or a mode of libpq. Times are in seconds. Raises
+    ``ConfigurationError`` when there is no URL or a setting is malformed.
+    """
+    given = {
+        "url": url,
+        "ssl_root_cert": ssl_root_cert,
+        "pool_size": pool_size,
+        "pool_timeout": pool_timeout,
+        "connect_timeout": connect_timeout,
+        "statement_timeout": statement_timeout,
+    }
+    config = settings_module.load(given)
+    if not config.url:
+        raise ConfigurationError(
+            "No database URL: pass one to initialize_db(url), or set DATABASE_URL in the "
+            "environment or in .env. Without a server of your own, `orm-core db url` starts the "
+            "embedded PostgreSQL and prints its URL."
+        )
+    target: DatabaseUrl = parse(config.url)
+    params = target.connect_params(
+        ssl=config.ssl_mode if ssl is None else ssl,
+        ssl_root_cert=config.ssl_root_cert,
+        connect_timeout=config.connect_timeout,
+    )
+    del params["dbname"]
+    options = "-c timezone=UTC"
+    if config.statement_timeout is not None:
+        options += f" -c statement_timeout={max(1, round(config.statement_timeout * 1000))}"
+    params["options"] = f"{params.get('options', '')} {options}".strip()
+    db.init(target.database, pool_size=config.pool_size, pool_timeout=config.pool_timeout, **params)
+    return db
+
+
+def connect_db() -> None:
+    """Open a first connection, so that a service fails at its start and not at a request.
+
+    Raises a ``ConnectionFailed`` that names the cause and the fix: ``ConnectionRefused``,
+    ``HostUnknown``, ``ConnectTimeout``, ``AuthenticationFailed``, ``DatabaseMissing``,
+    ``TlsFailed`` or ``ServerUnavailable``.
+    """
+    db.execute_sql("SELECT 1")
+
+
+def close_db() -> None:
+    """Close all connections: idle ones now, those that other threads use when they return."""
+    if not db.deferred:
+        db.close_all()
+
+
+@overload
+def transaction(isolation: F, /) -> F: ...
+@overload
+def transaction(
+    isolation: Isolation | None = None, *, read_only: bool = False, database: Database | None = None
+) -> Transaction: ...
+def transaction(
+    isolation: Isolation | F | None = None,
+    *,
+    read_only: bool = False,
+    database: Database | None = None,
+) -> Transaction | F:
+    """A transaction: ``with transaction() as tx:``, or a decorator, with or without brackets.
+
+    ``isolation`` is "read committed", "repeatable read" or "serializable" (default: the
+    server's), ``read_only`` has the server refuse writes; both only for the outermost block.
+    Everything is rolled back when an exception leaves the block. Raises ``TransactionAborted``
+    when an error was swallowed inside, ``CommitUnknown`` when the connection breaks in COMMIT.
+    """
+    if callable(isolation):
+        decorated: F = Transaction(database or db)(isolation)
+        return decorated
+    return Transaction(database or db, isolation, read_only=read_only)

@@ -1,0 +1,129 @@
+"""A driver's error becomes ours: by SQLSTATE, never by its prose, and without values of rows.
+
+The classes are those of the PostgreSQL manual, appendix "PostgreSQL Error Codes".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import psycopg2
+from psycopg2 import errorcodes
+
+from orm_core import errors
+
+#: (table, constraint) -> its columns, told by the models
+_constraints: dict[tuple[str, str], tuple[str, ...]] = {}
+
+_BY_STATE: Final[dict[str, type[errors.QueryError]]] = {
+    errorcodes.UNIQUE_VIOLATION: errors.DuplicateKey,
+    errorcodes.EXCLUSION_VIOLATION: errors.DuplicateKey,
+    errorcodes.FOREIGN_KEY_VIOLATION: errors.ForeignKeyViolation,
+    errorcodes.RESTRICT_VIOLATION: errors.ForeignKeyViolation,
+    errorcodes.NOT_NULL_VIOLATION: errors.NotNullViolation,
+    errorcodes.CHECK_VIOLATION: errors.CheckViolation,
+    errorcodes.SERIALIZATION_FAILURE: errors.SerializationFailure,
+    errorcodes.DEADLOCK_DETECTED: errors.DeadlockDetected,
+    errorcodes.LOCK_NOT_AVAILABLE: errors.LockTimeout,
+    errorcodes.QUERY_CANCELED: errors.StatementTimeout,
+    errorcodes.ADMIN_SHUTDOWN: errors.ConnectionLost,
+    errorcodes.CRASH_SHUTDOWN: errors.ConnectionLost,
+    errorcodes.CANNOT_CONNECT_NOW: errors.ConnectionLost,
+    errorcodes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT: errors.ConnectionLost,
+}
+_BY_CLASS: Final[dict[str, type[errors.QueryError]]] = {
+    "08": errors.ConnectionLost,
+    "22": errors.ServerRejectedValue,
+    "23": errors.ConstraintViolation,
+    "42": errors.InvalidStatement,
+}
+_ADVICE: Final[dict[str, str]] = {
+    errorcodes.UNDEFINED_TABLE: "a table does not exist; are all migrations applied? "
+    "(orm-core migrate status)",
+    errorcodes.UNDEFINED_COLUMN: "a column does not exist; are all migrations applied? "
+    "(orm-core migrate status)",
+    errorcodes.UNDEFINED_OBJECT: "a type or another object does not exist; are all migrations "
+    "applied? (orm-core migrate status)",
+    errorcodes.DUPLICATE_TABLE: "a table or index of that name exists already; see orm-core "
+    "migrate status for what was applied here",
+    errorcodes.INSUFFICIENT_PRIVILEGE: "the role lacks a privilege",
+    errorcodes.READ_ONLY_SQL_TRANSACTION: "the transaction is read-only",
+    errorcodes.SYNTAX_ERROR: "the SQL has a syntax error",
+    errorcodes.IN_FAILED_SQL_TRANSACTION: "an earlier statement of this transaction failed; "
+    "roll it back",
+    errorcodes.ADMIN_SHUTDOWN: "the server ended the connection",
+}
+
+
+def declare_constraints(table: str, constraints: Mapping[str, tuple[str, ...]]) -> None:
+    """Tell which columns each constraint or unique index of a table has."""
+    for name, columns in constraints.items():
+        _constraints[table, name] = columns
+
+
+def translate(error: BaseException, connection: Any) -> errors.OrmCoreError | None:
+    """Our error for what the driver raised, or None when it is no matter of the database."""
+    if isinstance(error, psycopg2.Error):
+        return _translate_driver(error, connection)
+    if isinstance(error, UnicodeEncodeError):
+        return errors.InvalidValue(
+            "A text has a lone surrogate, which UTF-8 can't carry; no SQL was sent."
+        )
+    if isinstance(error, ValueError) and not isinstance(error, errors.OrmCoreError):
+        return errors.InvalidValue(
+            "A text has a NUL character, which PostgreSQL can't store; no SQL was sent."
+        )
+    return None
+
+
+def _translate_driver(error: psycopg2.Error, connection: Any) -> errors.OrmCoreError:
+    state: str | None = error.pgcode
+    kind = _BY_STATE.get(state or "") or _BY_CLASS.get((state or "")[:2])
+    if state is None and (connection is None or connection.closed):
+        kind = errors.ConnectionLost
+    if kind is None and isinstance(error, psycopg2.ProgrammingError):
+        kind = errors.InvalidStatement
+    diag = error.diag
+    table: str | None = diag.table_name
+    constraint: str | None = diag.constraint_name
+    columns = _constraints.get((table or "", constraint or ""), ())
+    if not columns and diag.column_name:
+        columns = (diag.column_name,)
+    kind = kind or errors.QueryError
+    return kind(
+        _message(kind, state, table, columns, constraint),
+        sqlstate=state,
+        table=table,
+        columns=columns,
+        constraint=constraint,
+    )
+
+
+def _message(
+    kind: type[errors.QueryError],
+    state: str | None,
+    table: str | None,
+    columns: tuple[str, ...],
+    constraint: str | None,
+) -> str:
+    subject = table or ""
+    if columns:
+        subject = (
+            f"{table}.{columns[0]}" if len(columns) == 1 else f"{table} ({', '.join(columns)})"
+        )
+    gist = _ADVICE.get(state or "") or (kind.__doc__ or "").split("\n")[0].rstrip(".")
+    text = f"{subject}: {gist[0].lower()}{gist[1:]}" if subject else f"{gist[0].upper()}{gist[1:]}"
+    facts = []
+    if constraint:
+        facts.append(f"constraint {constraint}")
+    if state:
+        facts.append(f"SQLSTATE {state} {_condition(state)}")
+    return f"{text} ({', '.join(facts)})." if facts else f"{text}."
+
+
+def _condition(state: str) -> str:
+    try:
+        return errorcodes.lookup(state).lower()
+    except KeyError:
+        return "unknown condition"

@@ -1,0 +1,253 @@
+"""Transactions: a block of statements that holds as a whole or not at all.
+
+::
+
+    with transaction() as tx:
+        user = UsersService.create({...}, logger, tx=tx)
+        SessionService.create({..., "user_id": user.id}, logger, tx=tx)
+        tx.on_commit(lambda: mail.welcome(user))
+
+A block inside a block is a savepoint. A transaction belongs to its thread: every query of that
+thread takes part, whether ``tx`` is passed or not; passing it has it checked.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import ContextDecorator
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from orm_core.errors import (
+    CommitUnknown,
+    ConnectionLost,
+    StaleTransaction,
+    TransactionAborted,
+    TransactionError,
+)
+
+if TYPE_CHECKING:
+    from orm_core.database.connection import Database
+
+logger = logging.getLogger("orm_core.transactions")
+
+Isolation: TypeAlias = Literal["read committed", "repeatable read", "serializable"]
+_ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
+
+
+class Transaction(ContextDecorator):
+    """One transaction or, inside another, one savepoint; made by ``transaction()``.
+
+    Usable once as a context manager, any number of times as a decorator.
+    """
+
+    def __init__(
+        self, database: Database, isolation: Isolation | None = None, *, read_only: bool = False
+    ) -> None:
+        if isolation is not None and isolation not in _ISOLATION_LEVELS:
+            raise TransactionError(
+                f"There is no such isolation level; use one of {', '.join(_ISOLATION_LEVELS)}."
+            )
+        self._database = database
+        self._isolation = isolation
+        self._read_only = read_only
+        self._thread: int | None = None
+        self._savepoint: str | None = None
+        self._connected_here = False
+        self._callbacks: list[Callable[[], object]] = []
+        self._open = False
+
+    def __repr__(self) -> str:
+        kind = "savepoint" if self._savepoint else "transaction"
+        return f"<{kind} {'open' if self._open else 'closed'}>"
+
+    def _recreate_cm(self) -> Transaction:
+        return Transaction(self._database, self._isolation, read_only=self._read_only)
+
+    # -- use inside the block ---------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the block is still running."""
+        return self._open
+
+    def check(self, database: Database | None = None) -> None:
+        """Raise ``StaleTransaction`` unless this is open, on this thread and on ``database``."""
+        if not self._open:
+            raise StaleTransaction(
+                "This tx has ended. Use the tx of the block that is running, or none."
+            )
+        if self._thread != threading.get_ident():
+            raise StaleTransaction(
+                "This tx belongs to another thread; a transaction is used by the thread that "
+                "began it. Begin one here: with transaction() as tx."
+            )
+        if database is not None and database is not self._database:
+            raise StaleTransaction("This tx belongs to another database than the model.")
+
+    def on_commit(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` once everything is committed, in the order of the calls.
+
+        Never called when this block, or a block around it, is rolled back. An exception in it
+        is logged, as the transaction stands by then.
+        """
+        self.check()
+        self._callbacks.append(callback)
+
+    def rollback(self, begin: bool = True) -> None:
+        """Undo what the block did so far; it goes on empty.
+
+        ``begin`` is there for code written for Peewee; only True is meaningful inside a block.
+        """
+        self.check()
+        self._callbacks.clear()
+        if self._savepoint:
+            self._database.statement(f"ROLLBACK TO SAVEPOINT {self._savepoint}")
+            return
+        self._database.rollback()
+        if begin:
+            self._database.begin(self._mode())
+
+    def commit(self, begin: bool = True) -> None:
+        """Make what the block did so far stand; it goes on in a new transaction.
+
+        ``begin``: see ``rollback``.
+        """
+        self.check()
+        if self._savepoint:
+            self._database.statement(f"RELEASE SAVEPOINT {self._savepoint}")
+            self._database.statement(f"SAVEPOINT {self._savepoint}")
+            return
+        self._commit()
+        if begin:
+            self._database.begin(self._mode())
+        self._run_callbacks()
+
+    # -- the block --------------------------------------------------------------------------
+
+    def __enter__(self) -> Transaction:
+        if self._thread is not None:
+            raise StaleTransaction("A transaction block is entered once; make a new one.")
+        depth = self._database.transaction_depth()
+        if depth:
+            self._enter_savepoint(depth)
+        else:
+            self._enter_transaction()
+        self._thread = threading.get_ident()
+        self._open = True
+        self._database.push_transaction(self)
+        return self
+
+    def _enter_savepoint(self, depth: int) -> None:
+        if self._isolation or self._read_only:
+            raise TransactionError(
+                "Isolation and read_only are set by the outermost block; this one is inside "
+                "another and becomes a savepoint."
+            )
+        if not isinstance(self._database.top_transaction(), Transaction):
+            raise TransactionError("A transaction can't begin inside manual_commit().")
+        name = f"sp_{depth}"
+        self._database.statement(f"SAVEPOINT {name}")
+        self._savepoint = name
+
+    def _enter_transaction(self) -> None:
+        self._connected_here = self._database.connect(reuse_if_open=True)
+        try:
+            self._database.begin(self._mode())
+        except BaseException:
+            self._disconnect()
+            raise
+
+    def _mode(self) -> str:
+        mode = f"ISOLATION LEVEL {self._isolation.upper()}" if self._isolation else ""
+        return f"{mode} READ ONLY".strip() if self._read_only else mode
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave_stack()
+        self._open = False
+        if self._savepoint:
+            self._exit_savepoint(failed=exc is not None)
+            return
+        try:
+            if exc is None:
+                self._commit()
+            else:
+                self._roll_back_quietly()
+        finally:
+            self._disconnect()
+        if exc is None:
+            self._run_callbacks()
+
+    def _leave_stack(self) -> None:
+        if self._database.top_transaction() is not self:
+            raise StaleTransaction(
+                "Transaction blocks were left in another order, or on another thread, than they "
+                "were entered."
+            )
+        self._database.pop_transaction()
+
+    def _exit_savepoint(self, *, failed: bool) -> None:
+        if not failed and self._database.transaction_failed():
+            self._roll_back_quietly()
+            raise _aborted("savepoint")
+        if failed:
+            self._roll_back_quietly()
+            return
+        self._database.statement(f"RELEASE SAVEPOINT {self._savepoint}")
+        outer = self._database.top_transaction()
+        assert isinstance(outer, Transaction)  # noqa: S101 - told so on entry
+        outer._callbacks.extend(self._callbacks)
+
+    def _commit(self) -> None:
+        if self._database.transaction_failed():
+            self._roll_back_quietly()
+            raise _aborted("transaction")
+        try:
+            self._database.commit()
+        except ConnectionLost:
+            lost = CommitUnknown(
+                "The connection broke during COMMIT: the server may have committed or not. Look "
+                "for a row that the transaction wrote before you repeat it."
+            )
+        else:
+            return
+        raise lost
+
+    def _roll_back_quietly(self) -> None:
+        """Roll back; on a broken connection the server did so itself, and the caller's
+        exception must not be masked."""
+        try:
+            if self._savepoint:
+                self._database.statement(f"ROLLBACK TO SAVEPOINT {self._savepoint}")
+                self._database.statement(f"RELEASE SAVEPOINT {self._savepoint}")
+            else:
+                self._database.rollback()
+        except Exception:
+            logger.debug("ROLLBACK failed; the server rolls back by itself.", exc_info=True)
+
+    def _disconnect(self) -> None:
+        if self._connected_here:
+            self._database.close()
+
+    def _run_callbacks(self) -> None:
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            try:
+                callback()
+            except Exception:
+                logger.exception("An on_commit callback failed; the transaction is committed.")
+
+
+def _aborted(kind: str) -> TransactionAborted:
+    return TransactionAborted(
+        f"A statement inside the {kind} failed and its error was swallowed, so PostgreSQL keeps "
+        "nothing of it: all was rolled back. Let the error out, or put the statement that may "
+        "fail in a block of its own: with transaction()."
+    )

@@ -1,0 +1,129 @@
+"""A database URL and what libpq is told: host, user, TLS.
+
+RFC 3986 parts, as libpq reads them ("Connection URIs" in the PostgreSQL manual). Hosts that are
+not this machine get ``sslmode=verify-full`` unless something else is asked for.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from orm_core.errors import ConfigurationError
+from orm_core.settings import SSL_MODES
+
+DEFAULT_PORT = 5432
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseUrl:
+    """The parts of a URL; ``str()`` leaves the password out."""
+
+    host: str
+    port: int
+    user: str | None
+    password: str | None
+    database: str
+    options: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        user = f"{self.user}@" if self.user else ""
+        if self.is_socket:
+            return f"postgresql://{user}/{self.database}?host={self.host}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"postgresql://{user}{host}:{self.port}/{self.database}"
+
+    def __repr__(self) -> str:
+        return f"<DatabaseUrl {self}>"
+
+    @property
+    def is_socket(self) -> bool:
+        """Whether the host is a folder of a Unix socket."""
+        return self.host.startswith("/")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the host is this machine: a Unix socket or a loopback address."""
+        if self.is_socket or self.host == "localhost" or self.host.endswith(".localhost"):
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def replace_database(self, database: str) -> DatabaseUrl:
+        """The same server, another database."""
+        return DatabaseUrl(self.host, self.port, self.user, self.password, database, self.options)
+
+    def connect_params(
+        self,
+        *,
+        ssl: bool | str | None = None,
+        ssl_root_cert: str | None = None,
+        connect_timeout: int = 5,
+    ) -> dict[str, object]:
+        """Arguments for the driver's ``connect()``.
+
+        ``ssl``: True or None verify (None only where the host is not this machine), False
+        switches TLS off, a string is a mode of libpq. An ``sslmode`` in the URL wins over None.
+        """
+        params: dict[str, object] = {"connect_timeout": connect_timeout, **dict(self.options)}
+        params |= {"host": self.host, "port": self.port, "dbname": self.database}
+        if self.user:
+            params["user"] = self.user
+        if self.password is not None:
+            params["password"] = self.password
+        mode = _ssl_mode(ssl, str(params.get("sslmode") or "") or None, local=self.is_local)
+        params["sslmode"] = mode
+        root = ssl_root_cert or params.get("sslrootcert")
+        if root is None and mode == "verify-full":
+            root = "system"  # libpq 16+: the operating system's trusted roots
+        if root is not None:
+            params["sslrootcert"] = root
+        return params
+
+
+def _ssl_mode(ssl: bool | str | None, in_url: str | None, *, local: bool) -> str:
+    if isinstance(ssl, bool):
+        return "verify-full" if ssl else "disable"
+    mode = ssl or in_url or ("prefer" if local else "verify-full")
+    if mode not in SSL_MODES:
+        raise ConfigurationError(f"ssl / sslmode must be True, False or one of {SSL_MODES}.")
+    return mode
+
+
+def parse(url: str) -> DatabaseUrl:
+    """Read a ``postgresql://`` or ``postgres://`` URL.
+
+    Raises ``ConfigurationError``, which never repeats the URL, for another scheme, a missing
+    database name or a port that is no number.
+    """
+    shape = "postgresql://user:password@host:5432/database"
+    if not isinstance(url, str):
+        raise ConfigurationError(f"The database URL must be a text like {shape}.")
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError:
+        raise ConfigurationError(
+            f"The database URL can't be read: the form is {shape}; write special characters of "
+            "the password as %XX (RFC 3986)."
+        ) from None
+    if parts.scheme not in ("postgresql", "postgres"):
+        raise ConfigurationError(
+            f"The database URL must start with postgresql:// or postgres://, as in {shape}."
+        )
+    options = dict(parse_qsl(parts.query))
+    database = unquote(parts.path.lstrip("/")) or options.pop("dbname", "")
+    if not database:
+        raise ConfigurationError(f"The database URL names no database: the form is {shape}.")
+    host = options.pop("host", "") or unquote(parts.hostname or "") or "localhost"
+    user = unquote(parts.username) if parts.username else options.pop("user", None)
+    password = unquote(parts.password) if parts.password is not None else None
+    password = options.pop("password", None) if password is None else password
+    try:
+        port = int(options.pop("port", "") or port or DEFAULT_PORT)
+    except ValueError:
+        raise ConfigurationError("The port of the database URL is not a number.") from None
+    return DatabaseUrl(host, port, user, password, database, tuple(options.items()))

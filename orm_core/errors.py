@@ -1,0 +1,221 @@
+"""Every error that orm_core raises on purpose.
+
+Catch ``OrmCoreError`` for all of them. An error of a statement is also the Peewee error of its
+kind (``DuplicateKey`` is a ``peewee.IntegrityError``), so code written for Peewee keeps working.
+No message carries a value of a row: PostgreSQL's DETAIL and LINE texts, which do, are left out.
+"""
+
+from __future__ import annotations
+
+import peewee
+
+
+class OrmCoreError(Exception):
+    """Base of every error that orm_core raises on purpose."""
+
+
+# -- set-up ---------------------------------------------------------------------------------
+
+
+class ConfigurationError(OrmCoreError):
+    """A setting is missing or malformed."""
+
+
+class EmbeddedError(OrmCoreError):
+    """The embedded PostgreSQL can't be found, started or reached."""
+
+
+class RegistryError(OrmCoreError):
+    """A domain can't be registered, or the registry is not consistent."""
+
+
+class MigrationError(OrmCoreError):
+    """The migrations can't be applied, rolled back or read."""
+
+
+# -- connecting -----------------------------------------------------------------------------
+
+
+class ConnectionFailed(OrmCoreError, peewee.OperationalError):
+    """The server could not be reached, or refused us; a subclass names the cause."""
+
+
+class ConnectionRefused(ConnectionFailed):
+    """Nothing listens at the address."""
+
+
+class HostUnknown(ConnectionFailed):
+    """The host's name does not resolve."""
+
+
+class ConnectTimeout(ConnectionFailed):
+    """The server did not answer in time."""
+
+
+class AuthenticationFailed(ConnectionFailed):
+    """The server refuses the user or the password."""
+
+
+class DatabaseMissing(ConnectionFailed):
+    """The server has no database of that name."""
+
+
+class TlsFailed(ConnectionFailed):
+    """No encrypted connection whose certificate can be verified."""
+
+
+class ServerUnavailable(ConnectionFailed):
+    """The server is starting, stopping or has no connection left."""
+
+
+class PoolTimeout(OrmCoreError, peewee.OperationalError):
+    """No connection of the pool came free in time."""
+
+
+# -- statements -----------------------------------------------------------------------------
+
+
+class QueryError(OrmCoreError, peewee.DatabaseError):
+    """A statement failed.
+
+    ``sqlstate``, ``table``, ``columns`` and ``constraint`` are PostgreSQL's own diagnostics,
+    ``kind`` is the label of the errors metric: a word from a fixed list.
+    """
+
+    kind = "other"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        sqlstate: str | None = None,
+        table: str | None = None,
+        columns: tuple[str, ...] = (),
+        constraint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
+        self.table = table
+        self.columns = columns
+        self.constraint = constraint
+
+
+class ConstraintViolation(QueryError, peewee.IntegrityError):
+    """A constraint of the schema refuses the row."""
+
+    kind = "constraint"
+
+
+class DuplicateKey(ConstraintViolation):
+    """Another row has this key already."""
+
+    kind = "duplicate_key"
+
+
+class ForeignKeyViolation(ConstraintViolation):
+    """The row refers to one that does not exist, or is still referred to."""
+
+    kind = "foreign_key"
+
+
+class NotNullViolation(ConstraintViolation):
+    """A column that must have a value has none."""
+
+    kind = "not_null"
+
+
+class CheckViolation(ConstraintViolation):
+    """A CHECK constraint refuses the row."""
+
+    kind = "check"
+
+
+class InvalidStatement(QueryError, peewee.ProgrammingError):
+    """The SQL is wrong: syntax, an unknown table or column, a missing privilege."""
+
+    kind = "statement"
+
+
+class ServerRejectedValue(QueryError, peewee.DataError):
+    """The server can't store or compute a value (out of range, division by zero, ...)."""
+
+    kind = "data"
+
+
+class SerializationFailure(QueryError, peewee.OperationalError):
+    """A concurrent transaction got in the way; run this one again."""
+
+    kind = "serialization"
+
+
+class DeadlockDetected(SerializationFailure):
+    """Two transactions waited for each other; run this one again."""
+
+    kind = "deadlock"
+
+
+class LockTimeout(QueryError, peewee.OperationalError):
+    """A lock was not to be had in time."""
+
+    kind = "lock"
+
+
+class StatementTimeout(QueryError, peewee.OperationalError):
+    """The statement took longer than it may, or was cancelled."""
+
+    kind = "timeout"
+
+
+class ConnectionLost(QueryError, peewee.OperationalError):
+    """The connection broke during a statement; outside a transaction its outcome is unknown."""
+
+    kind = "connection"
+
+
+# -- transactions ---------------------------------------------------------------------------
+
+
+class TransactionError(OrmCoreError, peewee.OperationalError):
+    """A transaction can't go on as asked."""
+
+
+class StaleTransaction(TransactionError):
+    """The ``tx`` has ended, or belongs to another thread or database."""
+
+
+class TransactionAborted(TransactionError):
+    """A statement failed inside, the error was swallowed, and nothing was committed."""
+
+
+class CommitUnknown(TransactionError):
+    """The connection broke during COMMIT: the server may have committed or not."""
+
+
+# -- payloads and rows ----------------------------------------------------------------------
+
+
+class InvalidValue(OrmCoreError, ValueError):
+    """A value does not fit its column, its argument or its place; no SQL was sent."""
+
+
+class UnknownField(InvalidValue):
+    """A name that the model has no field for; no SQL was sent."""
+
+
+class MissingField(InvalidValue):
+    """A field that must be given is not; no SQL was sent."""
+
+
+class NotFound(OrmCoreError, peewee.DoesNotExist):
+    """No such row, or it is soft-deleted."""
+
+
+# -- secrets --------------------------------------------------------------------------------
+
+
+class KeyRingError(ConfigurationError):
+    """The key ring is missing or malformed; entries are named by number, never by value."""
+
+
+class SecretUnreadable(OrmCoreError):
+    """An encrypted value is altered, moved from another row, or sealed with a key we lack."""

@@ -1,0 +1,1 @@
+"""Migrations: plain peewee-migrate files, applied in one linear order."""

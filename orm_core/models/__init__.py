@@ -1,0 +1,1 @@
+"""Models: BaseModel, its fields, soft delete and encrypted columns."""

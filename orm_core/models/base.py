@@ -1,0 +1,337 @@
+"""BaseModel: a UUID key, timestamps, soft delete, and no silent loss.
+
+::
+
+    class Order(BaseModel):
+        user = ForeignKeyField(User, backref="orders")
+        status = TextField(default="pending")
+        total = IntegerField()
+
+    order = Order.create(user=user, total=1200)     # read back from the server
+    Order.select().where(Order.total > 1000)        # live rows
+    Order.delete().where(Order.id == order.id).execute()         # soft
+    Order.restore().where(Order.id == order.id).execute()
+    Order.hard_delete().where(Order.id == order.id).execute()    # gone
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import peewee
+from peewee import SQL, Node, OnConflict
+
+from orm_core.database.connection import db
+from orm_core.errors import InvalidValue, MissingField, NotFound, RegistryError, UnknownField
+from orm_core.models.encrypted import EncryptedTextField, seal_values
+from orm_core.models.fields import DateTimeField, UUIDField
+from orm_core.models.identifiers import utcnow, uuid7
+from orm_core.models.schema import Metadata, SchemaManager
+from orm_core.models.soft_delete import (
+    Alias,
+    Restore,
+    SelectQuery,
+    SoftDelete,
+    UpdateQuery,
+)
+
+#: puts the timestamps after a model's own columns, as in the guide
+_LAST = 1 << 30
+
+
+class InsertQuery(peewee.ModelInsert):  # type: ignore[misc]
+    """INSERT; every row is completed with its defaults, and its secrets are sealed."""
+
+    def __init__(self, model: Any, insert: Any = None, columns: Any = None, **kwargs: Any) -> None:
+        if isinstance(insert, Mapping):
+            insert = _complete(model, [insert])[0]
+        elif insert is not None and not isinstance(insert, Node):
+            rows = _as_mappings(model, insert, columns)
+            insert, columns = _complete(model, rows), None
+        super().__init__(model, insert=insert, columns=columns, **kwargs)
+
+    def get_default_data(self) -> dict[Any, Any]:
+        """Nothing: the rows are complete."""
+        return {}
+
+    def __sql__(self, ctx: Any) -> Any:
+        conflict = self._on_conflict
+        if conflict is None or not (conflict._update or conflict._preserve):
+            return super().__sql__(ctx)
+        twin = object.__new__(type(self))
+        twin.__dict__ = self.__dict__.copy()
+        twin._on_conflict = _moving_updated_at(self.model, conflict)
+        return super(InsertQuery, twin).__sql__(ctx)
+
+
+def _as_mappings(model: Any, rows: Iterable[Any], columns: Any) -> list[Mapping[Any, Any]]:
+    names = list(columns or model._meta.sorted_fields)
+    mappings: list[Mapping[Any, Any]] = []
+    for row in rows:
+        if isinstance(row, Mapping):
+            mappings.append(row)
+        elif len(row) == len(names):
+            mappings.append(dict(zip(names, row, strict=True)))
+        else:
+            raise InvalidValue(
+                f"A row of {model.__name__}.insert_many() has {len(row)} values for {len(names)} "
+                "columns; no SQL was sent."
+            )
+    return mappings
+
+
+def _complete(model: Any, rows: list[Mapping[Any, Any]]) -> list[dict[Any, Any]]:
+    """Rows by field, all with the same fields: given values, else defaults, else the server's."""
+    given = [model._normalize_data(dict(row), {}) for row in rows]
+    used = {field for row in given for field in row}
+    return [_complete_row(model, row, used) for row in given]
+
+
+def _complete_row(model: Any, given: dict[Any, Any], used: set[Any]) -> dict[Any, Any]:
+    meta = model._meta
+    values = {meta.fields[name]: value for name, value in meta.get_default_dict().items()}
+    values.update(given)
+    for field in meta.sorted_fields:
+        if field in values:
+            continue
+        if getattr(field, "server_default_sql", None) is not None:
+            values[field] = SQL("DEFAULT")
+        elif field.null and field in used:
+            values[field] = None
+    return seal_values(values, values.get(meta.primary_key))
+
+
+def _moving_updated_at(model: Any, conflict: OnConflict) -> OnConflict:
+    fields = model._meta.fields
+    touched = {
+        model._meta.combined.get(name, name) if isinstance(name, str) else name
+        for name in (*(conflict._update or ()), *(conflict._preserve or ()))
+    }
+    if any(isinstance(field, EncryptedTextField) for field in touched):
+        raise InvalidValue(
+            "ON CONFLICT can't update an encrypted column, which is bound to its row's id; use "
+            "the service's upsert(); no SQL was sent."
+        )
+    moved = fields.get("updated_at")
+    if moved is None or moved in touched:
+        return conflict
+    return conflict.clone().preserve(*(conflict._preserve or ()), moved)
+
+
+class BaseModel(peewee.Model):
+    """Base of all models: ``id`` (UUID version 7), ``created_at``, ``updated_at``, ``deleted_at``.
+
+    Times are aware and in UTC. ``updated_at`` moves with every update, bulk ones included.
+    Queries see live rows; ``with_deleted()`` and ``only_deleted()`` see others. A value that
+    does not fit its column is refused with ``InvalidValue`` before any SQL.
+    """
+
+    id = UUIDField(primary_key=True, default=uuid7, server_default="gen_random_uuid()")
+    created_at = DateTimeField(default=utcnow, server_default="now()")
+    updated_at = DateTimeField(default=utcnow, server_default="now()")
+    deleted_at = DateTimeField(null=True)
+
+    for _place, _field in enumerate((created_at, updated_at, deleted_at)):
+        _field._order = _LAST + _place
+        _field._sort_key = (2, _field._order)
+    del _place, _field
+
+    class Meta:
+        database = db
+        only_save_dirty = True
+        model_metadata_class = Metadata
+        schema_manager_class = SchemaManager
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        loaded = "__no_default__" in kwargs
+        if not loaded:
+            for name in kwargs:
+                if not hasattr(type(self), name):
+                    raise unknown_field(type(self), name)
+        super().__init__(*args, **kwargs)
+        self._stored = loaded
+
+    @classmethod
+    def validate_model(cls) -> None:
+        """Peewee's hook at the end of a class: our ``DoesNotExist`` and the constraints' names."""
+        cls.DoesNotExist = type(
+            cls.DoesNotExist.__name__, (NotFound,), {"__module__": cls.__module__}
+        )
+        cls._meta.declare()
+        for key in cls._meta.refs:
+            cascades = getattr(key, "on_soft_delete", None) == "cascade"
+            if cascades and key.rel_field is not key.rel_model._meta.primary_key:
+                raise RegistryError(
+                    f"{cls.__name__}.{key.name}: on_soft_delete works for references to a "
+                    "primary key."
+                )
+
+    # -- queries ----------------------------------------------------------------------------
+
+    @classmethod
+    def select(cls, *fields: Any) -> SelectQuery:
+        """SELECT live rows: of all columns, or of those given."""
+        return SelectQuery(cls, fields or cls._meta.sorted_fields, is_default=not fields)
+
+    @classmethod
+    def with_deleted(cls) -> SelectQuery:
+        """SELECT all rows, soft-deleted ones too."""
+        return cls.select().with_deleted()
+
+    @classmethod
+    def only_deleted(cls) -> SelectQuery:
+        """SELECT soft-deleted rows."""
+        return cls.select().only_deleted()
+
+    @classmethod
+    def alias(cls, alias: str | None = None) -> Alias:
+        """A second name for this model in one query."""
+        return Alias(cls, alias)
+
+    @classmethod
+    def insert(cls, data: Any = None, /, **values: Any) -> InsertQuery:
+        """INSERT one row; executing answers its id."""
+        return InsertQuery(cls, cls._normalize_data(data, values))
+
+    @classmethod
+    def insert_many(cls, rows: Iterable[Any], fields: Any = None) -> InsertQuery:
+        """INSERT rows, dicts (of any keys) or tuples in the order of ``fields``, in a statement."""
+        return InsertQuery(cls, insert=rows, columns=fields)
+
+    @classmethod
+    def update(cls, data: Any = None, /, **values: Any) -> UpdateQuery:
+        """UPDATE live rows; executing answers how many."""
+        return UpdateQuery(cls, cls._normalize_data(data, values))
+
+    @classmethod
+    def delete(cls) -> SoftDelete:  # type: ignore[override]
+        """Soft-delete live rows, and those that cascade; executing answers how many of these."""
+        return SoftDelete(cls)
+
+    @classmethod
+    def restore(cls) -> Restore:
+        """Bring soft-deleted rows back, and those that went with them."""
+        return Restore(cls)
+
+    @classmethod
+    def hard_delete(cls) -> peewee.ModelDelete:
+        """DELETE rows for good, live or soft-deleted."""
+        return peewee.ModelDelete(cls)
+
+    @classmethod
+    def _normalize_data(cls, data: Any, kwargs: Mapping[str, Any]) -> dict[Any, Any]:
+        if data is not None and not isinstance(data, Mapping):
+            raise InvalidValue(f"{cls.__name__} takes a dict of fields; no SQL was sent.")
+        normalized: dict[Any, Any] = {}
+        for name, value in {**(data or {}), **kwargs}.items():
+            field = cls._meta.combined.get(name) if isinstance(name, str) else name
+            if not isinstance(field, peewee.Field):
+                raise unknown_field(cls, name)
+            if field in normalized:
+                raise InvalidValue(f"{cls.__name__}.{field.name} is given twice; no SQL was sent.")
+            normalized[field] = value
+        return normalized
+
+    @classmethod
+    def bulk_create(cls, model_list: Iterable[Self], batch_size: int | None = None) -> None:
+        """INSERT new instances, ``batch_size`` a statement, and read them back."""
+        instances = list(model_list)
+        size = batch_size or len(instances) or 1
+        with cls._meta.database.atomic():
+            for start in range(0, len(instances), size):
+                batch = instances[start : start + size]
+                rows = [cls._values(one.__data__) for one in batch]
+                stored = cls.insert_many(rows).returning(cls).execute()
+                for one, row in zip(batch, stored, strict=True):
+                    one._take(row)
+
+    # -- instances --------------------------------------------------------------------------
+
+    @classmethod
+    def _values(cls, data: Mapping[str, Any]) -> dict[Any, Any]:
+        """An instance's data by field; parts of an encrypted column go with the column."""
+        fields = cls._meta.fields
+        secrets = {f for f in fields.values() if isinstance(f, EncryptedTextField)}
+        parts = {part.name for f in secrets for part in (f.iv_field, f.tag_field)}
+        return {fields[name]: value for name, value in data.items() if name not in parts}
+
+    def _take(self, row: Self) -> None:
+        """Become what the server answered."""
+        self.__data__.update(row.__data__)
+        self._dirty.clear()
+        self._stored = True
+
+    def save(self, force_insert: bool = False, only: Any = None) -> int:
+        """Write this instance: INSERT when it is new, else UPDATE its changed fields.
+
+        Values are read back. ``only`` limits an UPDATE to these fields. Raises ``NotFound`` when
+        the row is gone or soft-deleted, so that no change is lost; answers the rows written.
+        """
+        self._populate_unsaved_relations(self.__data__)
+        if force_insert or not self._stored:
+            row = next(iter(type(self).insert(self._values(self.__data__)).returning(type(self))))
+            self._take(row)
+            return 1
+        changed = self._prune_fields(self.__data__, self.dirty_fields)
+        if only is not None:
+            changed = self._prune_fields(changed, only)
+        values = self._values(changed)
+        if self._meta.primary_key in values:
+            raise InvalidValue(f"{type(self).__name__}.id of a stored row can't be changed.")
+        if not values:
+            return 0
+        self._take(type(self)._update_row(self._pk, values))
+        return 1
+
+    @classmethod
+    def _update_row(cls, key: Any, values: Mapping[Any, Any]) -> Self:
+        query = cls.update(seal_values(values, key)).where(cls._meta.primary_key == key)
+        for row in query.returning(cls).execute():
+            return row  # type: ignore[no-any-return]
+        raise NotFound(
+            f"The row of {cls._meta.table_name} is gone or soft-deleted; nothing was written."
+        )
+
+    def delete_instance(self, recursive: bool = False, delete_nullable: bool = False) -> int:
+        """Soft-delete this row; ``recursive`` takes along what refers to it (Peewee's meaning)."""
+        count: int = super().delete_instance(recursive, delete_nullable)
+        self._reload_times()
+        return count
+
+    def restore_instance(self) -> int:
+        """Bring this row back, with those that went with it."""
+        count: int = type(self).restore().where(self._pk_expr()).execute()
+        self._reload_times()
+        return count
+
+    def hard_delete_instance(self) -> int:
+        """DELETE this row for good."""
+        count: int = type(self).hard_delete().where(self._pk_expr()).execute()
+        return count
+
+    def _reload_times(self) -> None:
+        times = (type(self).updated_at, type(self).deleted_at)
+        for row in type(self).select(*times).with_deleted().where(self._pk_expr()).tuples():
+            self.__data__["updated_at"], self.__data__["deleted_at"] = row
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether this row was soft-deleted when it was read."""
+        return self.deleted_at is not None
+
+
+def unknown_field(model: Any, name: Any) -> UnknownField:
+    """The error for a name that the model has no field for, with the likeliest one."""
+    if not isinstance(name, str):
+        return UnknownField(f"{model.__name__}: fields are given by name; no SQL was sent.")
+    close = difflib.get_close_matches(name, model._meta.combined, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    shown = name if name.isidentifier() and len(name) <= 63 else "of that name"
+    return UnknownField(f"{model.__name__} has no field {shown}.{hint} No SQL was sent.")
+
+
+def missing_fields(model: Any, names: Iterable[str]) -> MissingField:
+    """The error for fields that must be given."""
+    return MissingField(f"{model.__name__} needs {', '.join(names)}; no SQL was sent.")

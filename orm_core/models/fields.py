@@ -1,0 +1,433 @@
+"""Columns. Peewee's fields, which refuse a wrong value before any SQL and know server defaults.
+
+A constant ``default`` is Python's *and* the server's (``DEFAULT 'pending'``); a callable one is
+Python's only, ``server_default`` adds SQL for the server (``server_default="now()"``).
+``unique="live"`` makes a partial unique index over the rows that are not soft-deleted.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+import uuid
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+
+import inflection
+import peewee
+from peewee import SQL, Node
+
+from orm_core.errors import InvalidValue, OrmCoreError
+
+Unique: TypeAlias = bool | Literal["live"]
+
+#: PostgreSQL's limit for identifiers and enum labels, in bytes (NAMEDATALEN - 1)
+MAX_NAME_BYTES = 63
+
+
+def quote_literal(text: str) -> str:
+    """A text as an SQL literal in a statement that the driver formats (hence ``%%``)."""
+    return "'" + text.replace("'", "''").replace("%", "%%") + "'"
+
+
+class CheckedField(peewee.Field):
+    """What all our columns share: checks, server defaults, uniqueness among live rows."""
+
+    #: what a value must be, for the error's text
+    expected = "a value of its type"
+
+    def __init__(
+        self, *args: Any, unique: Unique = False, server_default: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, unique=bool(unique), **kwargs)
+        self.unique_live = unique == "live"
+        self.server_default = server_default
+
+    @property
+    def server_default_sql(self) -> str | None:
+        """SQL of the column's DEFAULT, from ``server_default`` or a constant ``default``."""
+        if self.server_default is not None or self.default is None or callable(self.default):
+            return self.server_default
+        return self.literal(self.default)
+
+    def literal(self, value: Any) -> str:
+        """The value as SQL for DEFAULT."""
+        return quote_literal(str(self.to_database(value)))
+
+    def ddl(self, ctx: Any) -> Any:
+        """The column's definition, with its DEFAULT."""
+        node = super().ddl(ctx)
+        default = self.server_default_sql
+        if default is not None:
+            node.nodes.append(SQL(f"DEFAULT {default}"))
+        return node
+
+    def db_value(self, value: Any) -> Any:
+        """The value for the driver. Raises ``InvalidValue`` when it does not fit."""
+        if value is None or isinstance(value, Node):
+            return value
+        return self.to_database(value)
+
+    def to_database(self, value: Any) -> Any:
+        """Check and convert a value that is not None; ``refuse`` what does not fit."""
+        return value
+
+    def python_value(self, value: Any) -> Any:
+        """The value that a row carries for what the driver read."""
+        return value
+
+    def refuse(self, reason: str | None = None) -> InvalidValue:
+        """The error for a value that does not fit; it never shows the value."""
+        return InvalidValue(f"{self.label} must be {reason or self.expected}; no SQL was sent.")
+
+    @property
+    def label(self) -> str:
+        """``Model.field``, for messages."""
+        model = getattr(self, "model", None)
+        return f"{model.__name__}.{self.name}" if model is not None else type(self).__name__
+
+
+class _TextChecks(CheckedField):
+    max_length: int | None = None
+    expected = "a str"
+
+    def to_database(self, value: Any) -> str:
+        if not isinstance(value, str):
+            raise self.refuse()
+        if "\0" in value:
+            raise self.refuse("a str without NUL characters, which PostgreSQL can't store")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise self.refuse("a str without lone surrogates, which UTF-8 can't carry") from None
+        if self.max_length is not None and len(value) > self.max_length:
+            raise self.refuse(f"a str of at most {self.max_length} characters")
+        return str(value)
+
+
+class TextField(_TextChecks, peewee.TextField):
+    """``text``: a str of any length."""
+
+
+class CharField(_TextChecks, peewee.CharField):
+    """``varchar(max_length)``: a str; a longer one is refused, trailing blanks count."""
+
+    max_length: int
+
+    def __init__(self, max_length: int = 255, *args: Any, **kwargs: Any) -> None:
+        super().__init__(max_length, *args, **kwargs)
+
+
+class _IntegerChecks(CheckedField):
+    bits = 32
+
+    def to_database(self, value: Any) -> int:
+        limit = 1 << (self.bits - 1)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.refuse("an int (no bool, float or str)")
+        if not -limit <= value < limit:
+            raise self.refuse(f"an int of {self.bits} bits, from {-limit} to {limit - 1}")
+        return int(value)
+
+    def literal(self, value: Any) -> str:
+        return str(self.to_database(value))
+
+
+class IntegerField(_IntegerChecks, peewee.IntegerField):
+    """``integer``: an int of 32 bits."""
+
+
+class BigIntegerField(_IntegerChecks, peewee.BigIntegerField):
+    """``bigint``: an int of 64 bits."""
+
+    bits = 64
+
+
+class SmallIntegerField(_IntegerChecks, peewee.SmallIntegerField):
+    """``smallint``: an int of 16 bits."""
+
+    bits = 16
+
+
+class BooleanField(CheckedField, peewee.BooleanField):
+    """``boolean``: True or False, nothing that only acts like one."""
+
+    expected = "True or False"
+
+    def to_database(self, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise self.refuse()
+        return value
+
+    def literal(self, value: Any) -> str:
+        return "true" if self.to_database(value) else "false"
+
+
+class DoubleField(CheckedField, peewee.DoubleField):
+    """``double precision``: a float; infinity and NaN are refused."""
+
+    expected = "a finite float"
+
+    def to_database(self, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.refuse()
+        if not math.isfinite(value):
+            raise self.refuse()
+        return float(value)
+
+    def literal(self, value: Any) -> str:
+        return repr(self.to_database(value))
+
+
+class DecimalField(CheckedField, peewee.DecimalField):
+    """``numeric(max_digits, decimal_places)``: a Decimal or int that fits without rounding."""
+
+    max_digits: int
+    decimal_places: int
+
+    def to_database(self, value: Any) -> Decimal:
+        if isinstance(value, bool) or not isinstance(value, Decimal | int):
+            raise self.refuse("a Decimal or an int (a float is not exact)")
+        number = Decimal(value)
+        if not number.is_finite():
+            raise self.refuse("a finite Decimal")
+        _, digits, exponent = number.as_tuple()
+        assert isinstance(exponent, int)  # noqa: S101 - finite
+        if -exponent > self.decimal_places or len(digits) + exponent > (
+            self.max_digits - self.decimal_places
+        ):
+            raise self.refuse(
+                f"a Decimal of at most {self.max_digits} digits, {self.decimal_places} of them "
+                "after the point"
+            )
+        return number
+
+    def literal(self, value: Any) -> str:
+        return str(self.to_database(value))
+
+
+class DateField(CheckedField, peewee.DateField):
+    """``date``: a ``datetime.date``."""
+
+    expected = "a date (not a datetime)"
+
+    def to_database(self, value: Any) -> date:
+        if not isinstance(value, date) or isinstance(value, datetime):
+            raise self.refuse()
+        return value
+
+
+class DateTimeField(CheckedField, peewee.DateTimeField):
+    """``timestamptz``: an aware datetime, stored and read as UTC; naive ones are refused."""
+
+    field_type = "TIMESTAMPTZ"
+    expected = "an aware datetime, e.g. datetime.now(UTC); a naive one names no moment"
+
+    def to_database(self, value: Any) -> datetime:
+        if not isinstance(value, datetime) or value.utcoffset() is None:
+            raise self.refuse()
+        try:
+            return value.astimezone(UTC)
+        except OverflowError:
+            raise self.refuse("a datetime that exists in UTC") from None
+
+    def python_value(self, value: Any) -> Any:
+        return value.astimezone(UTC) if isinstance(value, datetime) else value
+
+
+class UUIDField(CheckedField, peewee.UUIDField):
+    """``uuid``: a ``uuid.UUID``, or its text in 32 or 36 characters."""
+
+    expected = "a UUID or its text (32 hex digits, with or without hyphens)"
+
+    def to_database(self, value: Any) -> str:
+        if isinstance(value, uuid.UUID):
+            return str(value)
+        if isinstance(value, str) and len(value) in (32, 36):
+            try:
+                parsed = uuid.UUID(value)
+            except ValueError:
+                raise self.refuse() from None
+            if value.lower() in (str(parsed), parsed.hex):
+                return str(parsed)
+        raise self.refuse()
+
+    def python_value(self, value: Any) -> Any:
+        return uuid.UUID(value) if isinstance(value, str) else value
+
+
+class JSONField(CheckedField, peewee.JSONField):
+    """``jsonb``: dicts, lists, str, int, finite float, bool; no NaN, no NUL, str keys only."""
+
+    expected = "JSON: dicts with str keys, lists, str, numbers (no NaN), bool or None"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        default = kwargs.get("default")
+        super().__init__(*args, **kwargs)
+        if default is not None and not callable(default):
+            # Each row gets a copy of its own; the constant stays the server's default.
+            self.server_default = self.server_default or self.literal(default)
+            text = json.dumps(default)
+            self.default = lambda: json.loads(text)
+
+    def literal(self, value: Any) -> str:
+        return quote_literal(json.dumps(value)) + "::jsonb"
+
+    def db_value(self, value: Any) -> Any:
+        if value is None or isinstance(value, Node):
+            return value
+        self._check(value)
+        return self._wrap(value) if self._wrap is not None else value
+
+    to_database = db_value
+
+    def _check(self, value: Any) -> None:
+        try:
+            text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+            text.encode()
+        except (TypeError, ValueError, RecursionError):
+            raise self.refuse() from None
+        if "\\u0000" in text and _has_nul(value):
+            raise self.refuse("JSON without NUL characters, which jsonb can't store")
+        if not _has_text_keys(value):
+            raise self.refuse()
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
+    return isinstance(value, list | tuple) and any(map(_has_nul, value))
+
+
+def _has_text_keys(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _has_text_keys(item) for key, item in value.items())
+    return not isinstance(value, list | tuple) or all(map(_has_text_keys, value))
+
+
+class EnumField(CheckedField):
+    """A native PostgreSQL enum from a Python ``Enum`` whose values are its labels.
+
+    ``EnumField(SessionStatus, default=SessionStatus.ACTIVE)`` makes the type ``session_status``
+    (``type_name`` names another). Takes a member or its value; rows carry members.
+    """
+
+    def __init__(
+        self, enum_class: type[enum.Enum], *args: Any, type_name: str | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.enum_class = enum_class
+        self.type_name = type_name or inflection.underscore(enum_class.__name__)
+        self.labels = tuple(member.value for member in enum_class)
+        self._members = {member.value: member for member in enum_class}
+        for label in self.labels:
+            if not isinstance(label, str) or not 0 < len(label.encode()) <= MAX_NAME_BYTES:
+                raise InvalidValue(
+                    f"Each value of {enum_class.__name__} must be a str of 1 to {MAX_NAME_BYTES} "
+                    "bytes to be a label of a PostgreSQL enum."
+                )
+
+    @property
+    def field_type(self) -> str:
+        """The SQL type: the quoted name of the enum."""
+        return '"' + self.type_name.replace('"', '""') + '"'
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        return f"a {self.enum_class.__name__} or one of: {', '.join(self.labels)}"
+
+    def create_type_sql(self) -> str:
+        """CREATE TYPE; nothing happens when the type is there already."""
+        labels = ", ".join(map(quote_literal, self.labels))
+        return (
+            f"DO $$ BEGIN CREATE TYPE {self.field_type} AS ENUM ({labels}); "
+            "EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+        )
+
+    def to_database(self, value: Any) -> str:
+        if isinstance(value, self.enum_class):
+            return str(value.value)
+        if isinstance(value, str) and not isinstance(value, enum.Enum) and value in self._members:
+            return value
+        raise self.refuse()
+
+    def case_value(self, value: Any) -> Any:
+        """A branch of CASE, which PostgreSQL would take for text."""
+        return peewee.Cast(self.to_value(value), self.field_type)
+
+    def python_value(self, value: Any) -> Any:
+        return self._members.get(value, value) if isinstance(value, str) else value
+
+
+class _ForeignKeyAccessor(peewee.ForeignKeyAccessor):
+    """Loads the parent, soft-deleted or not: the row that is referred to exists."""
+
+    def get_rel_instance(self, instance: Any) -> Any:
+        key = instance.__data__.get(self.name)
+        if key is not None and self.name not in instance.__rel__ and self.field.lazy_load:
+            parents = self.rel_model.select()
+            if hasattr(parents, "with_deleted"):
+                parents = parents.with_deleted()
+            instance.__rel__[self.name] = parents.where(self.field.rel_field == key).get()
+        return super().get_rel_instance(instance)
+
+
+class ForeignKeyField(CheckedField, peewee.ForeignKeyField):
+    """A reference to another model: takes an instance, its id, or the id's text.
+
+    ``user = ForeignKeyField(User, backref="sessions")`` gives ``session.user`` (a soft-deleted
+    one too), ``session.user_id`` and ``user.sessions``. ``on_soft_delete="cascade"``: rows go
+    with their parent when it is soft-deleted, and exactly those come back with it.
+    """
+
+    accessor_class = _ForeignKeyAccessor
+
+    def __init__(
+        self,
+        model: Any,
+        *args: Any,
+        on_soft_delete: Literal["cascade"] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if on_soft_delete not in (None, "cascade"):
+            raise InvalidValue('on_soft_delete must be "cascade" or None.')
+        super().__init__(model, *args, **kwargs)
+        self.on_soft_delete = on_soft_delete
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        return f"a {self.rel_model.__name__} or its {self.rel_field.name}"
+
+    def get_constraint_name(self) -> str:
+        """PostgreSQL's own name for the constraint, ``<table>_<column>_fkey``, spelled out."""
+        table = self.model._meta.table_name
+        return self.constraint_name or shorten(f"{table}_{self.column_name}_fkey")
+
+    def foreign_key_constraint(self, explicit_name: bool = True) -> Any:  # noqa: ARG002
+        """The constraint's definition; its name is always spelled out."""
+        return super().foreign_key_constraint(explicit_name=True)
+
+    def to_database(self, value: Any) -> Any:
+        if isinstance(value, self.rel_model):
+            value = getattr(value, self.rel_field.name)
+        try:
+            return self.rel_field.db_value(value)
+        except OrmCoreError:
+            raise self.refuse() from None
+
+    def python_value(self, value: Any) -> Any:
+        return value if isinstance(value, self.rel_model) else self.rel_field.python_value(value)
+
+
+def shorten(name: str) -> str:
+    """An identifier within PostgreSQL's 63 bytes; a longer one ends in a hash of itself."""
+    if len(name.encode()) <= MAX_NAME_BYTES:
+        return name
+    import hashlib
+
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name.encode()[: MAX_NAME_BYTES - 9].decode(errors='ignore')}_{digest}"

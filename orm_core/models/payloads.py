@@ -1,0 +1,127 @@
+"""What callers hand to services, checked against a model before any SQL.
+
+A payload maps field names to values; a foreign key goes by its name (a model or an id) or by
+``<name>_id``. A condition is a Peewee predicate (``User.email == "x"``) or a mapping of field
+names to the values they must equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+import peewee
+from peewee import Node
+
+from orm_core.errors import InvalidValue
+from orm_core.models.base import missing_fields, unknown_field
+from orm_core.models.encrypted import EncryptedTextField
+
+Payload: TypeAlias = Mapping[str, Any]
+Condition: TypeAlias = peewee.ColumnBase | Mapping[str, Any]
+Where: TypeAlias = Condition | Iterable[Condition] | None
+
+
+def names_of(model: Any) -> dict[str, peewee.Field]:
+    """The names that a payload may use, with their fields; parts of secrets have none."""
+    meta = model._meta
+    hidden = {
+        part.name
+        for field in meta.sorted_fields
+        if isinstance(field, EncryptedTextField)
+        for part in (field.iv_field, field.tag_field)
+    }
+    names = {field.name: field for field in meta.sorted_fields if field.name not in hidden}
+    for key in meta.refs:
+        names[key.object_id_name] = key
+    return names
+
+
+def read_new(model: Any, payload: Payload) -> dict[peewee.Field, Any]:
+    """The values of a new row. Raises ``InvalidValue``, ``UnknownField`` or ``MissingField``."""
+    values = _read(model, payload)
+    missing = [
+        field.name
+        for field in names_of(model).values()
+        if field not in values
+        and not field.null
+        and field.default is None
+        and getattr(field, "server_default_sql", None) is None
+    ]
+    if missing:
+        raise missing_fields(model, dict.fromkeys(missing))
+    return values
+
+
+def read_changes(model: Any, payload: Payload) -> dict[peewee.Field, Any]:
+    """The values to change in a row. Raises ``InvalidValue`` or ``UnknownField``."""
+    values = _read(model, payload)
+    fields = model._meta.fields
+    if not values:
+        raise InvalidValue(f"The changes of {model.__name__} are empty; no SQL was sent.")
+    if model._meta.primary_key in values:
+        raise InvalidValue(f"{model.__name__}.id of a row can't be changed; no SQL was sent.")
+    if fields.get("deleted_at") in values:
+        raise InvalidValue(
+            f"{model.__name__}.deleted_at is set by soft_delete() and cleared by restore(), which "
+            "take along what belongs to the row; no SQL was sent."
+        )
+    return values
+
+
+def _read(model: Any, payload: Payload) -> dict[peewee.Field, Any]:
+    if not isinstance(payload, Mapping):
+        raise InvalidValue(
+            f"The payload of {model.__name__} must be a dict of its fields; no SQL was sent."
+        )
+    names = names_of(model)
+    values: dict[peewee.Field, Any] = {}
+    for name, value in payload.items():
+        field = names.get(name) if isinstance(name, str) else None
+        if field is None:
+            raise unknown_field(model, name)
+        if field in values:
+            raise InvalidValue(f"{model.__name__}.{field.name} is given twice; no SQL was sent.")
+        values[field] = checked(field, value)
+    return values
+
+
+def checked(field: Any, value: Any) -> Any:
+    """The value, when it fits the field. Raises ``InvalidValue`` otherwise."""
+    if value is None:
+        if not field.null:
+            raise InvalidValue(f"{field.label} may not be None; no SQL was sent.")
+    elif isinstance(value, Node) and not isinstance(value, peewee.Model):
+        raise field.refuse(f"{field.expected}, not an SQL expression")
+    elif isinstance(field, EncryptedTextField):
+        field.check(value)
+    else:
+        field.db_value(value)
+    return value
+
+
+def read_where(model: Any, where: Where) -> list[Any]:
+    """Predicates for ``query.where(*...)``. Raises ``InvalidValue`` or ``UnknownField``."""
+    if where is None:
+        return []
+    if isinstance(where, Mapping):
+        return [_equals(model, name, value) for name, value in where.items()]
+    if isinstance(where, peewee.ColumnBase) and not isinstance(where, peewee.Value):
+        return [where]
+    if isinstance(where, str | bytes) or not isinstance(where, Iterable):
+        raise InvalidValue(
+            f"A condition is a predicate like {model.__name__}.id == ..., or a dict of fields and "
+            "values; text is never taken for SQL. No SQL was sent."
+        )
+    return [predicate for one in where for predicate in read_where(model, one)]
+
+
+def _equals(model: Any, name: Any, value: Any) -> Any:
+    field = names_of(model).get(name) if isinstance(name, str) else None
+    if field is None:
+        raise unknown_field(model, name)
+    if value is not None:
+        if isinstance(value, Node) and not isinstance(value, peewee.Model):
+            raise InvalidValue(f"{model.__name__}.{name} takes a value, not an SQL expression.")
+        field.db_value(value)
+    return field == value

@@ -1,0 +1,284 @@
+"""Soft delete: queries that see live rows only, unless told otherwise.
+
+``User.select()`` sees live rows, ``.with_deleted()`` all, ``.only_deleted()`` the deleted ones.
+The condition is added when the SQL is rendered, so nothing built on a query can lose it: joins,
+aliases, back-references, subqueries, counts, eager loads, ``orwhere``.
+
+A joined model's condition goes into ON, so that an outer join keeps its left rows. In a RIGHT or
+FULL join, which keep rows of both sides, the table is replaced by its live rows.
+``only_deleted()`` is about the model that is selected from; joined rows may be live or deleted.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import peewee
+from peewee import Expression, Join, ModelAlias, Node
+
+from orm_core.errors import InvalidValue
+from orm_core.models.identifiers import utcnow
+
+Visibility: TypeAlias = Literal["live", "all", "deleted"]
+Q = TypeVar("Q", bound="SeesLiveRows")
+
+
+class SeesLiveRows(Node):
+    """What our queries share: which rows they see."""
+
+    _visibility: Visibility = "live"
+
+    def with_deleted(self: Q) -> Q:
+        """The same query over live and deleted rows, in joined models too."""
+        return self._seeing("all")
+
+    def only_deleted(self: Q) -> Q:
+        """The same query over deleted rows only; joined models' rows may be either."""
+        return self._seeing("deleted")
+
+    def _seeing(self: Q, visibility: Visibility) -> Q:
+        query = self.clone()
+        query._visibility = visibility
+        return query
+
+    def _rendered(self: Q) -> Q:
+        """A twin to render. Unlike ``clone()`` it keeps the hash, by which aliases are found."""
+        twin = object.__new__(type(self))
+        twin.__dict__ = self.__dict__.copy()
+        return twin
+
+
+def is_soft(source: Any) -> bool:
+    """Whether a source of a query (a model or an alias of one) has soft-deleted rows."""
+    model = source.model if isinstance(source, ModelAlias) else source
+    return (
+        isinstance(model, type) and hasattr(model, "_meta") and "deleted_at" in model._meta.fields
+    )
+
+
+def condition(source: Any, visibility: Visibility) -> Expression | None:
+    """The condition on a source's rows, or None when all are seen."""
+    if visibility == "all" or not is_soft(source):
+        return None
+    expression: Expression = source.deleted_at.is_null(visibility == "live")
+    return expression
+
+
+def both(one: Any, other: Any) -> Any:
+    """``one AND other``, where either may be None."""
+    if one is None or other is None:
+        return other if one is None else one
+    return Expression(one, peewee.OP.AND, other)
+
+
+class SelectQuery(SeesLiveRows, peewee.ModelSelect):  # type: ignore[misc]
+    """SELECT from a model; sees live rows only."""
+
+    def __sql__(self, ctx: Any) -> Any:
+        if ctx.scope == peewee.SCOPE_COLUMN or self._visibility == "all" or not self._from_list:
+            return super().__sql__(ctx)
+        twin = self._rendered()
+        twin._visibility = "all"
+        sources = []
+        for source in self._from_list:
+            filtered, predicate = _filter(source, self._visibility)
+            sources.append(filtered)
+            twin._where = both(twin._where, predicate)
+        twin._from_list = sources
+        return twin.__sql__(ctx)
+
+    def get(self, database: Any = None) -> Any:
+        """The first row. Raises the model's ``DoesNotExist``, a ``NotFound``, when none matches."""
+        query = self.paginate(1, 1)
+        query._cursor_wrapper = None
+        rows = query.execute(database)[:1]
+        if not rows:
+            model = self.model.model if isinstance(self.model, ModelAlias) else self.model
+            raise model.DoesNotExist(f"No row of {model._meta.table_name} matches the query.")
+        return rows[0]
+
+    def limit(self, value: int | None = None) -> Any:
+        """At most ``value`` rows; None for no limit."""
+        return super().limit(_count("limit", value))
+
+    def offset(self, value: int | None = None) -> Any:
+        """Pass over the first ``value`` rows."""
+        return super().offset(_count("offset", value))
+
+    def order_by(self, *values: Any) -> Any:
+        """Sort by fields or expressions; a str, which SQL would take for a constant, is refused."""
+        for value in values:
+            if not isinstance(value, Node):
+                raise InvalidValue(
+                    "order_by() takes fields, as in order_by(User.created_at.desc()); no SQL was "
+                    "sent."
+                )
+        return super().order_by(*values)
+
+
+def _count(name: str, value: Any) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value
+    raise InvalidValue(f"{name}() takes a whole number, 0 or more; no SQL was sent.")
+
+
+class ManyToManyQuery(SelectQuery, peewee.ManyToManyQuery):  # type: ignore[misc]
+    """Rows on the other side of a many-to-many field; live ones only."""
+
+
+class Alias(ModelAlias):
+    """A second name for a model in one query; sees live rows like the model itself."""
+
+    def select(self, *selection: Any) -> SelectQuery:  # type: ignore[override]
+        """SELECT from the alias."""
+        return SelectQuery(self, selection or self.get_field_aliases())
+
+
+def _filter(source: Any, visibility: Visibility) -> tuple[Any, Expression | None]:
+    """The source with conditions inside its joins, and the condition left for WHERE.
+
+    ``visibility`` holds for the leftmost source, the model that is selected from.
+    """
+    if not isinstance(source, Join):
+        return source, condition(source, visibility)
+    joined: Visibility = "live" if visibility == "live" else "all"
+    kind = source.join_type
+    if "RIGHT" in kind or "FULL" in kind:
+        left, right = _live(source.lhs, visibility), _live(source.rhs, joined)
+        return Join(left, right, kind, source._on), None
+    left, predicate = _filter(source.lhs, visibility)
+    if isinstance(source.rhs, Join):
+        return Join(left, _live(source.rhs, joined), kind, source._on), predicate
+    on_right = condition(source.rhs, joined)
+    if source._on is None:
+        return Join(left, source.rhs, kind, None), both(predicate, on_right)
+    return Join(left, source.rhs, kind, both(source._on, on_right)), predicate
+
+
+def _live(source: Any, visibility: Visibility) -> Any:
+    """The source with each table in it replaced by its visible rows."""
+    if isinstance(source, Join):
+        joined: Visibility = "live" if visibility == "live" else "all"
+        left, right = _live(source.lhs, visibility), _live(source.rhs, joined)
+        return Join(left, right, source.join_type, source._on)
+    return source if condition(source, visibility) is None else _VisibleRows(source, visibility)
+
+
+class _VisibleRows(Node):
+    """``(SELECT * FROM "users" WHERE "deleted_at" IS NULL) AS "t1"``"""
+
+    def __init__(self, source: Any, visibility: Visibility) -> None:
+        self.source = source
+        self.visibility = visibility
+
+    def __sql__(self, ctx: Any) -> Any:
+        alias = isinstance(self.source, ModelAlias)
+        model = self.source.model if alias else self.source
+        key = self.source if alias else model._meta.table
+        if alias and self.source.alias:
+            ctx.alias_manager[key] = self.source.alias
+        test = "IS NULL" if self.visibility == "live" else "IS NOT NULL"
+        ctx.literal("(SELECT * FROM ").sql(model._meta.entity).literal(" WHERE ")
+        ctx.sql(peewee.Entity(model.deleted_at.column_name)).literal(f" {test}) AS ")
+        return ctx.sql(peewee.Entity(ctx.alias_manager[key]))
+
+
+class UpdateQuery(SeesLiveRows, peewee.ModelUpdate):  # type: ignore[misc]
+    """UPDATE of a model's live rows; moves ``updated_at`` unless it is given."""
+
+    def __sql__(self, ctx: Any) -> Any:
+        if not self._update:
+            raise InvalidValue(
+                f"{self.model.__name__}.update() has nothing to set; no SQL was sent."
+            )
+        twin = self._rendered()
+        moved = self.model._meta.fields.get("updated_at")
+        if moved is not None and moved not in self._update:
+            twin._update = {**self._update, moved: utcnow()}
+        twin._where = both(self._where, condition(self.model, self._visibility))
+        joined: Visibility = "live" if self._visibility == "live" else "all"
+        for source in self._from or ():
+            twin._where = both(twin._where, condition(source, joined))
+        return super(UpdateQuery, twin).__sql__(ctx)
+
+
+class _Cascade(UpdateQuery):
+    """An UPDATE after which the same happens to the rows that cascade, in one transaction."""
+
+    def _execute(self, database: Any) -> Any:
+        if not cascading(self.model):
+            return super()._execute(database)
+        with database.atomic():
+            before = self._look(database)
+            if self._returning:
+                result = super()._execute(database)
+                ids = [row._pk for row in result if isinstance(row, self.model)]
+                if len(ids) != len(result):
+                    raise InvalidValue(
+                        f"{self.model.__name__}.delete() and restore() cascade, so returning() "
+                        "takes the model itself and no other row type; nothing was changed."
+                    )
+            else:
+                keyed = self.returning(self.model._meta.primary_key).tuples()
+                ids = [key for (key,) in UpdateQuery._execute(keyed, database)]
+                result = len(ids)
+            self._follow(database, ids, before)
+        return result
+
+    def _look(self, database: Any) -> Any:
+        """What must be known before the rows change."""
+
+    def _follow(self, database: Any, ids: list[Any], before: Any) -> None:
+        raise NotImplementedError
+
+
+class SoftDelete(_Cascade):
+    """What ``Model.delete()`` makes: sets ``deleted_at`` on live rows, and on those that cascade.
+
+    ``moment`` is the ``deleted_at`` that marks all rows that went together.
+    """
+
+    def __init__(self, model: Any, moment: datetime | None = None) -> None:
+        self.moment = moment or utcnow()
+        fields = model._meta.fields
+        super().__init__(
+            model, {fields["deleted_at"]: self.moment, fields["updated_at"]: self.moment}
+        )
+
+    def _follow(self, database: Any, ids: list[Any], _: Any) -> None:
+        for key in cascading(self.model):
+            SoftDelete(key.model, self.moment).where(key.in_(ids)).execute(database)
+
+
+class Restore(_Cascade):
+    """What ``Model.restore()`` makes: brings deleted rows back, with those that went with them."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__(model, {model._meta.fields["deleted_at"]: None})
+        self._visibility = "deleted"
+
+    def _look(self, database: Any) -> dict[datetime, list[Any]]:
+        moments: dict[datetime, list[Any]] = {}
+        rows = self.model.select(self.model._meta.primary_key, self.model.deleted_at)
+        rows = rows.only_deleted().for_update().tuples()
+        if self._where is not None:
+            rows = rows.where(self._where)
+        for key, moment in rows.execute(database):
+            moments.setdefault(moment, []).append(key)
+        return moments
+
+    def _follow(self, database: Any, _: list[Any], before: Any) -> None:
+        for moment, keys in before.items():
+            for key in cascading(self.model):
+                together = key.model.deleted_at == moment
+                Restore(key.model).where(key.in_(keys), together).execute(database)
+
+
+def cascading(model: Any) -> list[Any]:
+    """The foreign keys to ``model`` whose rows are soft-deleted and restored with theirs."""
+    return [
+        key
+        for key in model._meta.backrefs
+        if getattr(key, "on_soft_delete", None) == "cascade" and is_soft(key.model)
+    ]

@@ -1,0 +1,259 @@
+"""Domains and the registry of them.
+
+::
+
+    domain = Domain("orders", models=(Order,), services=(OrdersService,))
+    registry.register(domain)           # or registry.discover()
+    registry.router(db).run()           # in the deploy script
+
+A ``Domain`` is a value: making or importing one changes nothing. ``register`` is all or nothing;
+it makes the domain's tables known to the metrics and the query events.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import peewee
+
+from orm_core.database.events import signals
+from orm_core.errors import RegistryError
+from orm_core.models.base import BaseModel
+from orm_core.models.fields import EnumField
+from orm_core.service import Service
+
+if TYPE_CHECKING:
+    from peewee_migrate import Router
+
+logger = logging.getLogger("orm_core.registry")
+
+NAMESPACE = "domains"
+ENTRY_POINTS = "orm_core.domains"
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A service's tables and what may be done with them, under one name."""
+
+    name: str
+    models: tuple[type[BaseModel], ...] = ()
+    services: tuple[type[Service[Any]], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise RegistryError("A domain's name must be a Python identifier, such as orders.")
+        object.__setattr__(self, "models", tuple(self.models))
+        object.__setattr__(self, "services", tuple(self.services))
+        for model in self.models:
+            if not (isinstance(model, type) and issubclass(model, BaseModel)):
+                raise RegistryError(f"Domain {self.name}: each model must be a BaseModel class.")
+        for service in self.services:
+            if not (isinstance(service, type) and issubclass(service, Service)):
+                raise RegistryError(f"Domain {self.name}: each service must be a Service class.")
+
+    def __repr__(self) -> str:
+        models = ", ".join(model.__name__ for model in self.models)
+        services = ", ".join(service.__name__ for service in self.services)
+        return f"<Domain {self.name}: {models or 'no models'}; {services or 'no services'}>"
+
+
+def table_of(model: Any) -> str:
+    """The name by which metrics and messages know a model's table, with its schema if any."""
+    meta = model._meta
+    return f"{meta.schema}.{meta.table_name}" if meta.schema else str(meta.table_name)
+
+
+class Registry:
+    """The domains of one service, in the order of their registration.
+
+    ``registry`` is the process's own; a fresh ``Registry()`` stands beside it.
+    """
+
+    def __init__(self) -> None:
+        self._domains: dict[str, Domain] = {}
+
+    def __iter__(self) -> Iterator[Domain]:
+        return iter(self._domains.values())
+
+    def __len__(self) -> int:
+        return len(self._domains)
+
+    def __contains__(self, domain: object) -> bool:
+        if isinstance(domain, Domain):
+            return self._domains.get(domain.name) == domain
+        return domain in self._domains
+
+    def __getitem__(self, name: str) -> Domain:
+        try:
+            return self._domains[name]
+        except KeyError:
+            known = ", ".join(self._domains) or "none"
+            raise RegistryError(f"No domain {name!r} is registered; there is: {known}.") from None
+
+    def __repr__(self) -> str:
+        lines = "".join(f"\n  {domain!r}" for domain in self)
+        return f"<Registry of {len(self)} domain(s){lines}>"
+
+    @property
+    def models(self) -> tuple[type[BaseModel], ...]:
+        """All models, each after those that it refers to."""
+        return tuple(peewee.sort_models([model for domain in self for model in domain.models]))
+
+    @property
+    def services(self) -> tuple[type[Service[Any]], ...]:
+        """All services."""
+        return tuple(service for domain in self for service in domain.services)
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The names of all tables."""
+        return tuple(table_of(model) for model in self.models)
+
+    # -- registering ------------------------------------------------------------------------
+
+    def register(self, *domains: Domain) -> None:
+        """Add domains, all or none; the same domain again is no change.
+
+        Domains that refer to each other are given in one call. Raises ``RegistryError`` for a
+        name or a table taken, an enum type with other labels, a service without its model, a
+        foreign key to a model that is not registered.
+        """
+        candidate = dict(self._domains)
+        for domain in domains:
+            if not isinstance(domain, Domain):
+                raise RegistryError("register() takes Domain values.")
+            present = candidate.setdefault(domain.name, domain)
+            if present != domain:
+                raise RegistryError(f"The domain name {domain.name!r} is taken by {present!r}.")
+        problems = _problems(candidate)
+        if problems:
+            raise RegistryError(" ".join(problems))
+        self._domains = candidate
+        self._wire()
+
+    def _wire(self) -> None:
+        from orm_core import metrics
+
+        signals.declare(self.tables)
+        metrics.observe(self.tables)
+
+    def discover(
+        self, namespace: str = NAMESPACE, entry_points: str = ENTRY_POINTS
+    ) -> tuple[Domain, ...]:
+        """Register what the namespace's packages and the installed packages offer.
+
+        A package of the namespace offers its ``domain``; an entry point names a ``Domain``.
+        An import error stops everything: a domain that is passed over would look like tables to
+        drop. Answers the domains found, in the order of their names.
+        """
+        found = {domain.name: domain for domain in _in_namespace(namespace)}
+        for domain in _in_entry_points(entry_points):
+            if found.setdefault(domain.name, domain) != domain:
+                raise RegistryError(f"Two installed packages offer a domain {domain.name!r}.")
+        domains = tuple(found[name] for name in sorted(found))
+        self.register(*domains)
+        return domains
+
+    def check(self) -> None:
+        """Raise ``RegistryError`` when the registered domains do not fit together (any more)."""
+        problems = _problems(self._domains)
+        if problems:
+            raise RegistryError(" ".join(problems))
+
+    # -- migrations -------------------------------------------------------------------------
+
+    def router(self, database: peewee.Database, folder: str | Path = "migrations") -> Router:
+        """A peewee-migrate Router for a deploy script: ``registry.router(db).run()``.
+
+        Never use one in a process that serves requests: it replays old files under a mock of
+        ``execute_sql`` that other threads would meet. Raises ``MigrationError`` when the folder
+        is missing.
+        """
+        from orm_core.migrations.runner import router
+
+        self.check()
+        return router(database, folder)
+
+
+def _in_namespace(namespace: str) -> Iterator[Domain]:
+    try:
+        package = importlib.import_module(namespace)
+    except ModuleNotFoundError as error:
+        if error.name == namespace:
+            return
+        raise
+    for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda one: one.name):
+        module = importlib.import_module(f"{namespace}.{found.name}")
+        domain = getattr(module, "domain", None)
+        if not isinstance(domain, Domain):
+            raise RegistryError(
+                f"{namespace}.{found.name} has no `domain = Domain(...)`; every package of "
+                f"{namespace} offers one."
+            )
+        yield domain
+
+
+def _in_entry_points(group: str) -> Iterator[Domain]:
+    for entry in sorted(metadata.entry_points(group=group), key=lambda one: one.name):
+        domain = entry.load()
+        if not isinstance(domain, Domain):
+            raise RegistryError(f"The entry point {entry.value} of {group} is no Domain.")
+        yield domain
+
+
+def _problems(domains: dict[str, Domain]) -> list[str]:
+    owners: dict[str, tuple[str, type]] = {}
+    enums: dict[str, tuple[str, ...]] = {}
+    problems: list[str] = []
+    for domain in domains.values():
+        for model in domain.models:
+            name, owner = table_of(model), (domain.name, model)
+            first = owners.setdefault(name, owner)
+            if first != owner:
+                problems.append(
+                    f"Table {name!r} of {domain.name}.{model.__name__} is claimed already by "
+                    f"{first[0]}.{first[1].__name__}."
+                )
+            problems += _enum_problems(model, enums)
+    registered = {model for _, model in owners.values()}
+    for domain in domains.values():
+        problems += _reference_problems(domain, registered)
+    return problems
+
+
+def _enum_problems(model: Any, enums: dict[str, tuple[str, ...]]) -> list[str]:
+    return [
+        f"The enum type {field.type_name!r} of {field.label} has other labels elsewhere."
+        for field in model._meta.sorted_fields
+        if isinstance(field, EnumField)
+        and enums.setdefault(field.type_name, field.labels) != field.labels
+    ]
+
+
+def _reference_problems(domain: Domain, registered: set[type]) -> list[str]:
+    problems = []
+    for model in domain.models:
+        for key, target in model._meta.refs.items():
+            if target not in registered:
+                problems.append(
+                    f"{domain.name}.{model.__name__}.{key.name} refers to {target.__name__}, "
+                    "which no registered domain has; register its domain first or together."
+                )
+    for service in domain.services:
+        model = getattr(service, "model", None)
+        if model is None or model not in domain.models:
+            problems.append(
+                f"The model of {domain.name}.{service.__name__} is not among the domain's models."
+            )
+    return problems
+
+
+#: the registry of this process
+registry = Registry()

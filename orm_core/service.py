@@ -1,0 +1,507 @@
+"""Services: the verbs of a table, checked, counted and logged; nothing for an author to repeat.
+
+::
+
+    class UsersService(Service[User]):
+        \"\"\"Users, by id and by e-mail.\"\"\"
+
+        find_by_email = finder(User.email)
+
+    user = UsersService.create({"email": "ada@example.com", ...}, logger)
+    UsersService.find_by_email("ada@example.com", include_deleted=True)
+
+Every verb takes ``logger`` (``audit`` and ``error``, see ``orm_core.loggers``) and ``tx``. Audit
+lines are written after the commit, so they tell what stands. An error is logged and goes on.
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from uuid import UUID
+
+import inflection
+import peewee
+
+from orm_core.database.connection import Database
+from orm_core.database.transactions import Transaction
+from orm_core.errors import InvalidValue, NotFound, RegistryError
+from orm_core.loggers import Logger, check_logger
+from orm_core.models.base import BaseModel
+from orm_core.models.encrypted import seal_values
+from orm_core.models.payloads import Payload, Where, checked, read_changes, read_new, read_where
+from orm_core.queries.bulk import update_rows
+from orm_core.queries.paging import (
+    MAX_PAGE_SIZE,
+    Keyset,
+    Page,
+    check_count,
+    keyset_page,
+    numbered_page,
+    read_order,
+)
+from orm_core.queries.rows import first_returned, returned
+from orm_core.queries.upsert import upsert
+
+M = TypeVar("M", bound=BaseModel)
+Key = UUID | str
+
+log = logging.getLogger("orm_core.service")
+
+
+class Verb:
+    """One call of a service: ``tx`` checked, failures logged, changes audited after commit.
+
+    For verbs of your own: ``with cls.verb("revoke", logger, tx) as verb: ...
+    verb.audit("revoked", session)``.
+    """
+
+    def __init__(
+        self, service: type[Service[Any]], action: str, logger: Logger | None, tx: Any
+    ) -> None:
+        self._model = service.model
+        self._action = f"service:{action}"
+        self._logger = logger
+        self._tx = tx
+
+    @property
+    def database(self) -> Database:
+        """The database of the service's model."""
+        database: Database = self._model._meta.database
+        return database
+
+    def __enter__(self) -> Verb:
+        check_logger(self._logger)
+        if self._tx is not None:
+            if not isinstance(self._tx, Transaction):
+                raise InvalidValue("tx must be what `with transaction() as tx:` gives.")
+            self._tx.check(self.database)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(exc, Exception) and self._logger is not None:
+            meta = {"module": "db", "action": self._action, "error": exc}
+            self._tell("error", f"Failed to {self._doing}", meta)
+
+    @property
+    def _noun(self) -> str:
+        return inflection.underscore(self._model.__name__)
+
+    @property
+    def _doing(self) -> str:
+        """``find_by_email`` -> "find user", ``create_many`` -> "create users"."""
+        words = self._action.partition(":")[2]
+        what = re.sub(r"_(by_.*|many|where)$", "", words).replace("_", " ")
+        noun = self._noun.replace("_", " ")
+        several = words.endswith(("_many", "_where")) or words in {"list", "page", "count"}
+        return f"{what} {inflection.pluralize(noun) if several else noun}"
+
+    def audit(self, done: str, row: BaseModel | None = None, **facts: Any) -> None:
+        """Log ``<Model> <done>`` with the row's id once everything is committed."""
+        if self._logger is None:
+            return
+        meta: dict[str, Any] = {"module": "db", "action": self._action, **facts}
+        if row is not None:
+            meta[f"{self._noun}_id"] = row.id
+        message = f"{self._model.__name__} {done}"
+        self.database.after_commit(lambda: self._tell("audit", message, meta))
+
+    def audit_many(self, done: str, rows: Iterable[BaseModel]) -> None:
+        """The same for several rows, in one line."""
+        ids = [row.id for row in rows]
+        if ids:
+            self.audit(done, None, count=len(ids), **{f"{self._noun}_ids": ids})
+
+    def _tell(self, level: str, message: str, meta: Mapping[str, Any]) -> None:
+        try:
+            getattr(self._logger, level)(message, meta)
+        except Exception:
+            log.exception("The logger given to a service failed; the call went on.")
+
+
+class Service(Generic[M]):
+    """The verbs that every table's service has. ``class UsersService(Service[User])``.
+
+    Ids are ``uuid.UUID`` or their text. Payloads and conditions are checked before any SQL:
+    ``UnknownField``, ``MissingField``, ``InvalidValue``. What the server refuses is ``DuplicateKey``,
+    ``ForeignKeyViolation`` and so on, see ``orm_core.errors``. Rows that are soft-deleted are
+    neither found nor changed unless ``include_deleted=True`` asks for them.
+    """
+
+    model: ClassVar[type[Any]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in getattr(cls, "__orig_bases__", ()):
+            if isinstance(get_origin(base), type) and issubclass(get_origin(base), Service):
+                model = get_args(base)[0]
+                if isinstance(model, type) and issubclass(model, BaseModel):
+                    cls.model = model
+
+    def __init__(self) -> None:
+        raise TypeError(f"{type(self).__name__} is a namespace: call its verbs on the class.")
+
+    @classmethod
+    def verb(cls, action: str, logger: Logger | None, tx: Transaction | None) -> Verb:
+        """What surrounds each call; for verbs of your own, see ``Verb``."""
+        if not hasattr(cls, "model"):
+            raise RegistryError(
+                f"{cls.__name__} has no model: write class {cls.__name__}(Service[YourModel])."
+            )
+        return Verb(cls, action, logger, tx)
+
+    # -- create -----------------------------------------------------------------------------
+
+    @classmethod
+    def create(
+        cls, payload: Payload, logger: Logger | None = None, *, tx: Transaction | None = None
+    ) -> M:
+        """Insert a row and answer it as the server stored it."""
+        with cls.verb("create", logger, tx) as verb:
+            row: M = first_returned(cls.model.insert(read_new(cls.model, payload)))
+            verb.audit("created", row)
+            return row
+
+    @classmethod
+    def create_many(
+        cls,
+        payloads: Iterable[Payload],
+        logger: Logger | None = None,
+        *,
+        tx: Transaction | None = None,
+    ) -> builtins.list[M]:
+        """Insert rows, all or none, and answer them in the same order."""
+        with cls.verb("create_many", logger, tx) as verb:
+            values = [read_new(cls.model, payload) for payload in _many(payloads)]
+            if not values:
+                return []
+            rows = returned(cls.model.insert_many(values))
+            verb.audit_many("created", rows)
+            return rows
+
+    @classmethod
+    def upsert(
+        cls,
+        payload: Payload,
+        logger: Logger | None = None,
+        *,
+        on: Iterable[str] | None = None,
+        tx: Transaction | None = None,
+    ) -> M:
+        """Insert a row or, when a live one has the same key, update that one; answers the row.
+
+        ``on`` names the key's fields; not needed when the payload has just one unique key.
+        Fields that the payload does not name keep their values. Raises ``DuplicateKey`` when a
+        soft-deleted row holds the key.
+        """
+        with cls.verb("upsert", logger, tx) as verb:
+            row: M = upsert(cls.model, read_new(cls.model, payload), on)
+            verb.audit("upserted", row)
+            return row
+
+    # -- read -------------------------------------------------------------------------------
+
+    @classmethod
+    def get(
+        cls,
+        id: Key,
+        logger: Logger | None = None,
+        *,
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> M:
+        """The row with this id. Raises ``NotFound`` when there is none."""
+        with cls.verb("get", logger, tx):
+            for row in _select(cls.model, [_is_key(cls.model, id)], include_deleted):
+                return row  # type: ignore[no-any-return]
+            raise NotFound(
+                f"No {'' if include_deleted else 'live '}row of "
+                f"{cls.model._meta.table_name} has this id."
+            )
+
+    @classmethod
+    def find_by_id(
+        cls,
+        id: Key,
+        logger: Logger | None = None,
+        *,
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> M | None:
+        """The row with this id, or None."""
+        with cls.verb("find_by_id", logger, tx):
+            query = _select(cls.model, [_is_key(cls.model, id)], include_deleted)
+            return next(iter(query), None)
+
+    @classmethod
+    def find(
+        cls,
+        where: Where = None,
+        logger: Logger | None = None,
+        *,
+        order_by: Any = None,
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> M | None:
+        """The first row that matches, or None. ``where``: see ``orm_core.models.payloads``."""
+        with cls.verb("find", logger, tx):
+            query = _select(cls.model, read_where(cls.model, where), include_deleted)
+            query = query.order_by(*read_order(cls.model, order_by)).limit(1)
+            return next(iter(query), None)
+
+    @classmethod
+    def list(
+        cls,
+        where: Where = None,
+        logger: Logger | None = None,
+        *,
+        order_by: Any = None,
+        limit: int | None = None,
+        offset: int | None = None,
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> builtins.list[M]:
+        """All rows that match, in the order of their creation unless ``order_by`` says another."""
+        with cls.verb("list", logger, tx):
+            query = _select(cls.model, read_where(cls.model, where), include_deleted)
+            query = query.order_by(*read_order(cls.model, order_by))
+            return builtins.list(query.limit(limit).offset(offset))
+
+    @classmethod
+    def page(
+        cls,
+        where: Where = None,
+        logger: Logger | None = None,
+        *,
+        size: int = 50,
+        number: int | None = None,
+        after: str | None = None,
+        order_by: Any = None,
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> Page[M]:
+        """One page of ``size`` rows (at most 1,000).
+
+        With ``number`` (from 1) a page by offset, which counts all rows; else a keyset page,
+        the first or the one ``after`` the ``next_cursor`` of another, fast at any depth.
+        """
+        with cls.verb("page", logger, tx):
+            check_count("size", size, 1, MAX_PAGE_SIZE)
+            query = _select(cls.model, read_where(cls.model, where), include_deleted)
+            if number is None:
+                return keyset_page(query, Keyset(cls.model, order_by), size, after)
+            if after is not None:
+                raise InvalidValue("A page is named by number or by after, not by both.")
+            return numbered_page(query, read_order(cls.model, order_by), size, number)
+
+    @classmethod
+    def count(
+        cls,
+        where: Where = None,
+        logger: Logger | None = None,
+        *,
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> int:
+        """How many rows match."""
+        with cls.verb("count", logger, tx):
+            query = _select(cls.model, read_where(cls.model, where), include_deleted)
+            return int(query.count())
+
+    @classmethod
+    def exists(
+        cls,
+        where: Where = None,
+        logger: Logger | None = None,
+        *,
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> bool:
+        """Whether any row matches."""
+        with cls.verb("exists", logger, tx):
+            query = _select(cls.model, read_where(cls.model, where), include_deleted)
+            return bool(query.exists())
+
+    # -- change -----------------------------------------------------------------------------
+
+    @classmethod
+    def update(
+        cls,
+        id: Key,
+        payload: Payload,
+        logger: Logger | None = None,
+        *,
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> M | None:
+        """Change fields of a row; answers it as stored, or None (and no audit) without one."""
+        with cls.verb("update", logger, tx) as verb:
+            key = _is_key(cls.model, id)
+            values = seal_values(read_changes(cls.model, payload), key.rhs)
+            query = cls.model.update(values).where(key)
+            row: M | None = first_returned(query.with_deleted() if include_deleted else query)
+            if row is not None:
+                verb.audit("updated", row)
+            return row
+
+    @classmethod
+    def update_many(
+        cls,
+        payloads: Iterable[Payload],
+        logger: Logger | None = None,
+        *,
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> builtins.list[M]:
+        """Change rows, each by a payload of its own that names its ``id``, all or none.
+
+        Answers the rows found, in the order of the payloads; ids without a row are left out.
+        """
+        with cls.verb("update_many", logger, tx) as verb:
+            some = _many(payloads)
+            if not some:
+                return []
+            found = update_rows(cls.model, some, include_deleted=include_deleted)
+            verb.audit_many("updated", found)
+            return found
+
+    @classmethod
+    def update_where(
+        cls,
+        where: Where,
+        payload: Payload,
+        logger: Logger | None = None,
+        *,
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> int:
+        """Set the same fields in all rows that match; answers how many. None means all rows."""
+        with cls.verb("update_where", logger, tx) as verb:
+            query = cls.model.update(read_changes(cls.model, payload))
+            query = query.with_deleted() if include_deleted else query
+            predicates = read_where(cls.model, where)
+            count = int((query.where(*predicates) if predicates else query).execute())
+            if count:
+                verb.audit("updated", None, count=count)
+            return count
+
+    # -- delete -----------------------------------------------------------------------------
+
+    @classmethod
+    def soft_delete(
+        cls, id: Key, logger: Logger | None = None, *, tx: Transaction | None = None
+    ) -> M | None:
+        """Mark a row, and those that cascade, as deleted; answers it, or None without one."""
+        with cls.verb("soft_delete", logger, tx) as verb:
+            row: M | None = first_returned(cls.model.delete().where(_is_key(cls.model, id)))
+            if row is not None:
+                verb.audit("deleted", row)
+            return row
+
+    @classmethod
+    def restore(
+        cls, id: Key, logger: Logger | None = None, *, tx: Transaction | None = None
+    ) -> M | None:
+        """Bring a soft-deleted row back, with those that went with it; None without one."""
+        with cls.verb("restore", logger, tx) as verb:
+            row: M | None = first_returned(cls.model.restore().where(_is_key(cls.model, id)))
+            if row is not None:
+                verb.audit("restored", row)
+            return row
+
+    @classmethod
+    def hard_delete(
+        cls, id: Key, logger: Logger | None = None, *, tx: Transaction | None = None
+    ) -> bool:
+        """Remove a row for good, live or soft-deleted; answers whether there was one.
+
+        Raises ``ForeignKeyViolation`` when other rows refer to it.
+        """
+        with cls.verb("hard_delete", logger, tx) as verb:
+            row: M | None = first_returned(cls.model.hard_delete().where(_is_key(cls.model, id)))
+            if row is not None:
+                verb.audit("deleted for good", row)
+            return row is not None
+
+
+class Finder:
+    """``find_by_email(email, logger=None, *, tx=None, include_deleted=False)``; see ``finder``."""
+
+    def __init__(self, fields: tuple[Any, ...]) -> None:
+        self._fields = fields
+        self._name = "find_by"
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: None, owner: type[Service[M]]) -> Find[M]:
+        return Find(owner, self._name, self._fields)
+
+
+class Find(Generic[M]):
+    """A finder of one service, ready to be called."""
+
+    def __init__(self, service: type[Service[M]], name: str, fields: tuple[Any, ...]) -> None:
+        self._service = service
+        self._fields = fields
+        self.__name__ = name
+        names = ", ".join(field.name for field in fields)
+        self.__doc__ = f"The row with this {names}, or None."
+
+    def __call__(
+        self,
+        *values: Any,
+        logger: Logger | None = None,
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> M | None:
+        """The values of the fields, in their order, then the logger may follow."""
+        count = len(self._fields)
+        if len(values) == count + 1 and logger is None:
+            logger, values = values[-1], values[:-1]
+        if len(values) != count:
+            raise InvalidValue(
+                f"{self.__name__}() takes {count} value(s), then logger; no SQL was sent."
+            )
+        service = self._service
+        with service.verb(self.__name__, logger, tx):
+            predicates = []
+            for field, value in zip(self._fields, values, strict=True):
+                if value is None:
+                    raise InvalidValue(f"{self.__name__}() needs a value, not None.")
+                predicates.append(field == checked(field, value))
+            query = _select(service.model, predicates, include_deleted)
+            return next(iter(query.order_by(service.model._meta.primary_key).limit(1)), None)
+
+
+def finder(*fields: peewee.Field) -> Finder:
+    """A verb that finds one row by these fields: ``find_by_email = finder(User.email)``."""
+    if not fields or not all(isinstance(field, peewee.Field) for field in fields):
+        raise RegistryError("finder() takes fields of the model, as in finder(User.email).")
+    return Finder(fields)
+
+
+def _many(payloads: Any) -> builtins.list[Any]:
+    if isinstance(payloads, Mapping | str | bytes) or not isinstance(payloads, Iterable):
+        raise InvalidValue("Several payloads are given as a list of dicts; no SQL was sent.")
+    return builtins.list(payloads)
+
+
+def _is_key(model: Any, id: Any) -> Any:
+    if id is None:
+        raise InvalidValue(f"{model.__name__}.id may not be None; no SQL was sent.")
+    return model._meta.primary_key == model._meta.primary_key.to_database(id)
+
+
+def _select(model: Any, predicates: builtins.list[Any], include_deleted: bool) -> Any:
+    query = model.select().where(*predicates) if predicates else model.select()
+    return query.with_deleted() if include_deleted else query

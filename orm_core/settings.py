@@ -1,0 +1,106 @@
+"""Settings: from arguments, else the environment, else ``.env`` in the working directory.
+
+``load()`` answers the whole set as one frozen value. ``VARIABLES`` is the table that the docs
+and ``orm-core doctor`` print: each setting, its variable, its default and what it does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Final
+
+from orm_core.errors import ConfigurationError
+
+SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What orm_core needs to know of its surroundings.
+
+    Times are in seconds. ``ssl_mode`` None means: verify the certificate and the host's name,
+    unless the host is this machine.
+    """
+
+    url: str | None = field(default=None, repr=False)
+    ssl_mode: str | None = None
+    ssl_root_cert: str | None = None
+    pool_size: int = 10
+    pool_timeout: float = 10.0
+    connect_timeout: int = 5
+    statement_timeout: float | None = None
+    token_keys: str | None = field(default=None, repr=False)
+    migrations_dir: Path = Path("migrations")
+    embedded_dir: Path = Path(".orm_core")
+
+    def __post_init__(self) -> None:
+        if self.ssl_mode is not None and self.ssl_mode not in SSL_MODES:
+            raise ConfigurationError(
+                f"ORM_CORE_SSL_MODE / ssl is not a mode of libpq: use one of {', '.join(SSL_MODES)}."
+            )
+        if self.pool_size < 1:
+            raise ConfigurationError("ORM_CORE_POOL_SIZE / pool_size must be 1 or more.")
+        for name in ("pool_timeout", "connect_timeout", "statement_timeout"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigurationError(
+                    f"ORM_CORE_{name.upper()} / {name} must be more than 0 seconds."
+                )
+
+
+#: setting, its environment variable, what it does
+VARIABLES: Final[tuple[tuple[str, str, str], ...]] = (
+    ("url", "DATABASE_URL", "where the database is: postgresql://user:password@host:5432/name"),
+    ("ssl_mode", "ORM_CORE_SSL_MODE", "libpq's sslmode; unset: verify-full unless on loopback"),
+    ("ssl_root_cert", "ORM_CORE_SSL_ROOT_CERT", "file of trusted roots; unset: the system's"),
+    ("pool_size", "ORM_CORE_POOL_SIZE", "most connections that one process opens"),
+    ("pool_timeout", "ORM_CORE_POOL_TIMEOUT", "seconds to wait for a free connection"),
+    ("connect_timeout", "ORM_CORE_CONNECT_TIMEOUT", "seconds to wait for the server's answer"),
+    ("statement_timeout", "ORM_CORE_STATEMENT_TIMEOUT", "seconds a statement may take"),
+    ("token_keys", "ORM_CORE_TOKEN_KEYS", "key ring of encrypted columns: id:hex,id:hex"),
+    ("migrations_dir", "ORM_CORE_MIGRATIONS_DIR", "folder of the migration files"),
+    ("embedded_dir", "ORM_CORE_EMBEDDED_DIR", "folder of the embedded PostgreSQL"),
+)
+
+
+def environment() -> dict[str, str]:
+    """The process environment over ``.env`` in the working directory (which is not exported)."""
+    from dotenv import dotenv_values
+
+    path = Path(".env")
+    dotenv = dotenv_values(path) if path.is_file() else {}
+    return {name: value for name, value in dotenv.items() if value is not None} | dict(os.environ)
+
+
+def load(
+    overrides: Mapping[str, object] | None = None, environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Read all settings from ``environ`` (default: ``environment()``), under ``overrides``.
+
+    An override of None and an empty variable count as not given. Raises ``ConfigurationError``
+    that names the variable, never its value, when one can't be read.
+    """
+    environ = environment() if environ is None else environ
+    types = {spec.name: spec.type for spec in fields(Settings)}
+    given: dict[str, object] = {}
+    for name, variable, _ in VARIABLES:
+        text = environ.get(variable, "").strip()
+        if text:
+            given[name] = _convert(str(types[name]), variable, text)
+    given |= {name: value for name, value in (overrides or {}).items() if value is not None}
+    return Settings(**given)  # type: ignore[arg-type]
+
+
+def _convert(kind: str, variable: str, text: str) -> object:
+    try:
+        if kind == "int":
+            return int(text)
+        if kind.startswith("float"):
+            return float(text)
+    except ValueError:
+        unit = "a whole number" if kind == "int" else "a number of seconds"
+        raise ConfigurationError(f"{variable} must be {unit}.") from None
+    return Path(text) if kind == "Path" else text
