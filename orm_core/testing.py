@@ -86,7 +86,9 @@ def _server(url: DatabaseUrl) -> Server:
     return Server(url.host, url.port, url.user or "postgres", url.password)
 
 
-def load_schema(host: str, port: int, user: str, dbname: str, password: str | None) -> None:
+def load_schema(
+    *, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any
+) -> None:
     """Bring a database to the schema of the migrations, else of the registered models."""
     from orm_core import settings
     from orm_core.migrations import runner
@@ -126,7 +128,7 @@ def orm_core_worker_url(orm_core_server: Server, orm_core_template: Any) -> Iter
         yield orm_core_server.url(name)
 
 
-class _Undo(Exception):  # noqa: N818 - never seen
+class _Undo(Exception):
     pass
 
 

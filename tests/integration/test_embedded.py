@@ -434,7 +434,15 @@ def test_a_server_started_by_hand_is_left_alone(postgres: EmbeddedPostgres) -> N
     postgres.stop()
     user = account.of_server(data)
     program = binaries.reachable(binaries.find(), user) / "postgres"
-    command = [program, "-D", data, "-c", f"unix_socket_directories={data}", "-h", ""]
+    command: list[str | Path] = [
+        program,
+        "-D",
+        data,
+        "-c",
+        f"unix_socket_directories={data}",
+        "-h",
+        "",
+    ]
     with subprocess.Popen(
         command, cwd="/", stderr=subprocess.DEVNULL, **user.process_options()
     ) as by_hand:
