@@ -238,21 +238,19 @@ def _enum_problems(model: Any, enums: dict[str, tuple[str, ...]]) -> list[str]:
 
 
 def _reference_problems(domain: Domain, registered: set[type]) -> list[str]:
-    problems = []
-    for model in domain.models:
-        for key, target in model._meta.refs.items():
-            if target not in registered:
-                problems.append(
-                    f"{domain.name}.{model.__name__}.{key.name} refers to {target.__name__}, "
-                    "which no registered domain has; register its domain first or together."
-                )
-    for service in domain.services:
-        model = getattr(service, "model", None)
-        if model is None or model not in domain.models:
-            problems.append(
-                f"The model of {domain.name}.{service.__name__} is not among the domain's models."
-            )
-    return problems
+    unknown = [
+        f"{domain.name}.{model.__name__}.{key.name} refers to {target.__name__}, which no "
+        "registered domain has; register its domain first or together."
+        for model in domain.models
+        for key, target in model._meta.refs.items()
+        if target not in registered
+    ]
+    strangers = [
+        f"The model of {domain.name}.{service.__name__} is not among the domain's models."
+        for service in domain.services
+        if getattr(service, "model", None) not in domain.models
+    ]
+    return unknown + strangers
 
 
 #: the registry of this process

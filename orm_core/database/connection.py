@@ -56,7 +56,7 @@ class Database(peewee.PostgresqlDatabase):
         """Point at a database (again); open connections of an earlier one are closed."""
         if hasattr(self, "pool"):
             self.close_all()
-        self.connect_params = {}
+        self.connect_params: dict[str, Any] = {}
         super().init(database, **connect_params)
         self.pool = Pool(self._open, size=pool_size, timeout=pool_timeout)
 

@@ -124,6 +124,6 @@ def _message(
 
 def _condition(state: str) -> str:
     try:
-        return errorcodes.lookup(state).lower()
+        return str(errorcodes.lookup(state)).lower()
     except KeyError:
         return "unknown condition"

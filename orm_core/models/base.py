@@ -41,7 +41,7 @@ from orm_core.models.soft_delete import (
 _LAST = 1 << 30
 
 
-class InsertQuery(peewee.ModelInsert):  # type: ignore[misc]
+class InsertQuery(peewee.ModelInsert):
     """INSERT; every row is completed with its defaults, and its secrets are sealed."""
 
     def __init__(self, model: Any, insert: Any = None, columns: Any = None, **kwargs: Any) -> None:
@@ -206,7 +206,7 @@ class BaseModel(peewee.Model):
         return UpdateQuery(cls, cls._normalize_data(data, values))
 
     @classmethod
-    def delete(cls) -> SoftDelete:  # type: ignore[override]
+    def delete(cls) -> SoftDelete:
         """Soft-delete live rows, and those that cascade; executing answers how many of these."""
         return SoftDelete(cls)
 

@@ -30,7 +30,7 @@ class Metadata(peewee.Metadata):
 
     def get_default_dict(self) -> dict[str, Any]:
         """The defaults of a new row; its times are one moment."""
-        values = super().get_default_dict()
+        values: dict[str, Any] = super().get_default_dict()
         if "updated_at" in values and "created_at" in values:
             values["updated_at"] = values["created_at"]
         return values

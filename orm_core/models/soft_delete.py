@@ -38,7 +38,7 @@ class SeesLiveRows(Node):
         return self._seeing("deleted")
 
     def _seeing(self: Q, visibility: Visibility) -> Q:
-        query = self.clone()
+        query: Q = self.clone()
         query._visibility = visibility
         return query
 
@@ -72,7 +72,7 @@ def both(one: Any, other: Any) -> Any:
     return Expression(one, peewee.OP.AND, other)
 
 
-class SelectQuery(SeesLiveRows, peewee.ModelSelect):  # type: ignore[misc]
+class SelectQuery(SeesLiveRows, peewee.ModelSelect):
     """SELECT from a model; sees live rows only."""
 
     def __sql__(self, ctx: Any) -> Any:
@@ -123,14 +123,14 @@ def _count(name: str, value: Any) -> int | None:
     raise InvalidValue(f"{name}() takes a whole number, 0 or more; no SQL was sent.")
 
 
-class ManyToManyQuery(SelectQuery, peewee.ManyToManyQuery):  # type: ignore[misc]
+class ManyToManyQuery(SelectQuery, peewee.ManyToManyQuery):
     """Rows on the other side of a many-to-many field; live ones only."""
 
 
 class Alias(ModelAlias):
     """A second name for a model in one query; sees live rows like the model itself."""
 
-    def select(self, *selection: Any) -> SelectQuery:  # type: ignore[override]
+    def select(self, *selection: Any) -> SelectQuery:
         """SELECT from the alias."""
         return SelectQuery(self, selection or self.get_field_aliases())
 
@@ -184,7 +184,7 @@ class _VisibleRows(Node):
         return ctx.sql(peewee.Entity(ctx.alias_manager[key]))
 
 
-class UpdateQuery(SeesLiveRows, peewee.ModelUpdate):  # type: ignore[misc]
+class UpdateQuery(SeesLiveRows, peewee.ModelUpdate):
     """UPDATE of a model's live rows; moves ``updated_at`` unless it is given."""
 
     def __sql__(self, ctx: Any) -> Any:
