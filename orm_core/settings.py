@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import UnionType
 from typing import Final
 
 from orm_core.errors import ConfigurationError
@@ -41,14 +42,22 @@ class Settings:
             raise ConfigurationError(
                 f"ORM_CORE_SSL_MODE / ssl is not a mode of libpq: use one of {', '.join(SSL_MODES)}."
             )
-        if self.pool_size < 1:
+        if not _is_number(self.pool_size, int) or self.pool_size < 1:
             raise ConfigurationError("ORM_CORE_POOL_SIZE / pool_size must be 1 or more.")
-        for name in ("pool_timeout", "connect_timeout", "statement_timeout"):
+        if not _is_number(self.connect_timeout, int) or self.connect_timeout < 1:
+            raise ConfigurationError(
+                "ORM_CORE_CONNECT_TIMEOUT / connect_timeout must be whole seconds, 1 or more."
+            )
+        for name in ("pool_timeout", "statement_timeout"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not (_is_number(value, int | float) and value > 0):
                 raise ConfigurationError(
                     f"ORM_CORE_{name.upper()} / {name} must be more than 0 seconds."
                 )
+
+
+def _is_number(value: object, kind: type | UnionType) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 #: setting, its environment variable, what it does

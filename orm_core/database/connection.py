@@ -15,7 +15,9 @@ gives it back at once, so no thread keeps one by accident.
 from __future__ import annotations
 
 import logging
+import os
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
@@ -30,10 +32,13 @@ from orm_core.database.events import QueryEvent, signals
 from orm_core.database.pool import Pool, PoolStats
 from orm_core.database.transactions import Isolation, Transaction
 from orm_core.database.url import DatabaseUrl, parse
-from orm_core.errors import ConfigurationError, InvalidStatement
+from orm_core.errors import ConfigurationError, InvalidStatement, TransactionError
 
 logger = logging.getLogger("orm_core.database")
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
 class Database(peewee.PostgresqlDatabase):
@@ -54,11 +59,14 @@ class Database(peewee.PostgresqlDatabase):
         **connect_params: Any,
     ) -> None:
         """Point at a database (again); open connections of an earlier one are closed."""
+        if self.in_transaction():
+            raise TransactionError("A database can't be initialized anew inside a transaction.")
         if hasattr(self, "pool"):
             self.close_all()
         self.connect_params: dict[str, Any] = {}
         super().init(database, **connect_params)
         self.pool = Pool(self._open, size=pool_size, timeout=pool_timeout)
+        _databases.add(self)
 
     # -- connections ------------------------------------------------------------------------
 
@@ -114,9 +122,11 @@ class Database(peewee.PostgresqlDatabase):
         return True
 
     def close_all(self) -> None:
-        """Close every connection: the idle ones now, those of other threads on their return."""
-        if not self.in_transaction():
-            self.close()
+        """Close every connection: the idle ones now, those of other threads on their return.
+
+        Raises ``peewee.OperationalError`` inside a transaction.
+        """
+        self.close()
         self.pool.close()
 
     def pool_stats(self) -> PoolStats:
@@ -212,6 +222,15 @@ class Database(peewee.PostgresqlDatabase):
             raise InvalidStatement("after_commit() can't be used inside manual_commit().")
         return fn
 
+
+def _after_fork_in_child() -> None:
+    # A child that used the parent's sockets would mix both their sessions.
+    for database in list(_databases):
+        database._state.reset()
+        database.pool.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 #: the database of this process
 db = Database(None)

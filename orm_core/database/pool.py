@@ -3,18 +3,15 @@
 A thread that finds no free connection queues up and is handed one in turn. Connecting, rolling
 back and closing happen outside the lock, so a slow server delays only those who wait for it. An
 idle connection is looked at with ``poll()`` before use: a healthy idle socket has nothing to
-read, one that the server closed has. After a fork the child starts with an empty pool and leaves
-the parent's sockets alone (PostgreSQL manual, "libpq: Behavior in Threaded Programs").
+read, one that the server closed has.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import select
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -57,10 +54,13 @@ class Pool:
         self._connect = connect
         self._size = size
         self._timeout = timeout
-        self._forget()
-        _pools.add(self)
+        self.forget()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Start empty, without touching the connections: they belong to a parent process.
+
+        The driver closes no connection that another process made.
+        """
         self._lock = threading.Lock()
         self._idle: list[tuple[Any, float]] = []
         self._in_use: dict[int, tuple[Any, threading.Thread]] = {}
@@ -230,17 +230,3 @@ def _close(connection: Any) -> None:
         connection.close()
     except Exception:
         logger.debug("Closing a connection failed.", exc_info=True)
-
-
-_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
-#: what a child must neither use nor close: closing would end the parent's session
-_of_parent: list[Any] = []
-
-
-def _after_fork_in_child() -> None:
-    for pool in list(_pools):
-        _of_parent.append((pool._idle, pool._in_use))
-        pool._forget()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -150,7 +150,8 @@ class EncryptedTextField(CheckedField):
 
     def context(self, key: Any) -> tuple[str, str, str]:
         """What a value of this column in the row ``key`` is bound to."""
-        return self.model._meta.table_name, self.column_name, str(key)
+        meta = self.model._meta
+        return meta.table_name, self.column_name, str(meta.primary_key.db_value(key))
 
     def check(self, value: Any) -> None:
         """Raise ``InvalidValue`` unless this is a ``Secret`` that fits."""

@@ -104,7 +104,7 @@ class _TextChecks(CheckedField):
             raise self.refuse("a str without lone surrogates, which UTF-8 can't carry") from None
         if self.max_length is not None and len(value) > self.max_length:
             raise self.refuse(f"a str of at most {self.max_length} characters")
-        return str(value)
+        return str.__str__(value)  # of a str Enum the value, not the name
 
 
 class TextField(_TextChecks, peewee.TextField):
