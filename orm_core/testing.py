@@ -78,8 +78,8 @@ def orm_core_server() -> Iterator[Server]:
     try:
         yield _server(parse(server.start().url))
     finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        server.remove()
+        folder.rmdir()
 
 
 def _server(url: DatabaseUrl) -> Server:
