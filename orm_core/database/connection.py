@@ -32,7 +32,7 @@ from orm_core.database.events import QueryEvent, signals
 from orm_core.database.pool import Pool, PoolStats
 from orm_core.database.transactions import Isolation, Transaction
 from orm_core.database.url import DatabaseUrl, parse
-from orm_core.errors import ConfigurationError, InvalidStatement, TransactionError
+from orm_core.errors import ConfigurationError, InvalidStatement, InvalidValue, TransactionError
 
 logger = logging.getLogger("orm_core.database")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -163,6 +163,8 @@ class Database(peewee.PostgresqlDatabase):
         seconds = time.perf_counter() - started
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%.6fs %s", seconds, sql)  # never the parameters: they are data
+        if isinstance(failure, InvalidValue):
+            raise failure  # nothing was sent
         operation, table = signals.subject(sql)
         signals.send(QueryEvent(operation, table, seconds, failure))
         for hook in self.query_hooks:

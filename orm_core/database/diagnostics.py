@@ -82,8 +82,10 @@ def _translate_driver(error: psycopg2.Error, connection: Any) -> errors.OrmCoreE
     kind = _BY_STATE.get(state or "") or _BY_CLASS.get((state or "")[:2])
     if state is None and (connection is None or connection.closed):
         kind = errors.ConnectionLost
-    if kind is None and isinstance(error, psycopg2.ProgrammingError):
-        kind = errors.InvalidStatement
+    if kind is None and state is None and isinstance(error, psycopg2.ProgrammingError):
+        return errors.InvalidValue(
+            "A parameter has a type that the driver can't send; no SQL was sent."
+        )
     diag = error.diag
     table: str | None = diag.table_name
     constraint: str | None = diag.constraint_name

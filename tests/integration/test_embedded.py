@@ -16,6 +16,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+import orm_core
 from orm_core.embedded import (
     EmbeddedError,
     EmbeddedPostgres,
@@ -107,7 +108,8 @@ def spawn() -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
 
 def python_environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-    return {**kept, "PYTHONPATH": os.pathsep.join(sys.path), **more}
+    ours = str(Path(orm_core.__file__).parents[1])  # an editable install is not on sys.path
+    return {**kept, "PYTHONPATH": os.pathsep.join([ours, *sys.path]), **more}
 
 
 def query(url: str, sql: str) -> object:
