@@ -54,6 +54,7 @@ from orm_core.loggers import Logger, StdlibLogger, StructlogLogger
 from orm_core.models.base import BaseModel
 from orm_core.models.encrypted import EncryptedTextField, use_key_ring
 from orm_core.models.fields import (
+    ArrayField,
     BigIntegerField,
     BooleanField,
     CharField,
@@ -70,12 +71,14 @@ from orm_core.models.fields import (
     UUIDField,
 )
 from orm_core.models.identifiers import utcnow, uuid7
+from orm_core.models.relations import DeferredForeignKey, ManyToManyField
 from orm_core.queries.paging import Page
 from orm_core.registry import Domain, Registry, registry
 from orm_core.service import Key, Service, finder
 from orm_core.settings import Settings
 
 __all__ = [
+    "ArrayField",
     "AuthenticationFailed",
     "BaseModel",
     "BigIntegerField",
@@ -95,6 +98,7 @@ __all__ = [
     "DateTimeField",
     "DeadlockDetected",
     "DecimalField",
+    "DeferredForeignKey",
     "Domain",
     "DoubleField",
     "DuplicateKey",
@@ -113,6 +117,7 @@ __all__ = [
     "KeyRingError",
     "LockTimeout",
     "Logger",
+    "ManyToManyField",
     "MigrationError",
     "MissingField",
     "NotFound",

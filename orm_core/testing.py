@@ -92,6 +92,7 @@ def load_schema(
     """Bring a database to the schema of the migrations, else of the registered models."""
     from orm_core import settings
     from orm_core.migrations import runner
+    from orm_core.models.schema import create_all
     from orm_core.registry import registry
 
     folder = settings.load().migrations_dir
@@ -100,8 +101,7 @@ def load_schema(
         if folder.is_dir():
             runner.apply(database, folder)
         else:
-            with database.bind_ctx(list(registry.models)):
-                database.create_tables(registry.models)
+            create_all(database, registry.models)
     finally:
         database.close_all()
 

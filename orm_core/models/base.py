@@ -96,11 +96,20 @@ def _complete_row(model: Any, given: dict[Any, Any], used: set[Any]) -> dict[Any
     for field in meta.sorted_fields:
         if field in values:
             continue
-        if getattr(field, "server_default_sql", None) is not None:
+        if _is_filled_by_server(field):
             values[field] = SQL("DEFAULT")
         elif field.null and field in used:
             values[field] = None
     return seal_values(values, values.get(meta.primary_key))
+
+
+def _is_filled_by_server(field: Any) -> bool:
+    return getattr(field, "server_default_sql", None) is not None or is_generated(field)
+
+
+def is_generated(field: Any) -> bool:
+    """Whether the server computes the column."""
+    return getattr(field, "generated", None) is not None
 
 
 def _moving_updated_at(model: Any, conflict: OnConflict) -> OnConflict:

@@ -2,6 +2,8 @@
 
 A constant ``default`` is Python's *and* the server's (``DEFAULT 'pending'``); a callable one is
 Python's only, ``server_default`` adds SQL for the server (``server_default="now()"``).
+``generated="lower(email)"`` makes a column that the server computes and nobody writes,
+``comment`` is stored with the column.
 ``unique="live"`` makes a partial unique index over the rows that are not soft-deleted.
 """
 
@@ -18,6 +20,7 @@ from typing import Any, Literal, TypeAlias
 import inflection
 import peewee
 from peewee import SQL, Node
+from psycopg2 import extensions
 
 from orm_core.errors import InvalidValue, OrmCoreError
 
@@ -39,11 +42,19 @@ class CheckedField(peewee.Field):
     expected = "a value of its type"
 
     def __init__(
-        self, *args: Any, unique: Unique = False, server_default: str | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        unique: Unique = False,
+        server_default: str | None = None,
+        generated: str | None = None,
+        comment: str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, unique=bool(unique), **kwargs)
         self.unique_live = unique == "live"
         self.server_default = server_default
+        self.generated = generated
+        self.comment = comment
 
     @property
     def server_default_sql(self) -> str | None:
@@ -57,10 +68,12 @@ class CheckedField(peewee.Field):
         return quote_literal(str(self.to_database(value)))
 
     def ddl(self, ctx: Any) -> Any:
-        """The column's definition, with its DEFAULT."""
+        """The column's definition, with its DEFAULT or its expression."""
         node = super().ddl(ctx)
         default = self.server_default_sql
-        if default is not None:
+        if self.generated is not None:
+            node.nodes.append(SQL(f"GENERATED ALWAYS AS ({self.generated}) STORED"))
+        elif default is not None:
             node.nodes.append(SQL(f"DEFAULT {default}"))
         return node
 
@@ -361,6 +374,43 @@ class EnumField(CheckedField):
 
     def python_value(self, value: Any) -> Any:
         return self._members.get(value, value) if isinstance(value, str) else value
+
+
+class ArrayField(CheckedField):
+    """An array, as in ``ArrayField(TextField())``: a list of what the inner field takes, or None."""
+
+    def __init__(self, inner: CheckedField, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.inner = inner
+
+    @property
+    def expected(self) -> str:  # type: ignore[override]
+        return f"a list whose items are each {self.inner.expected}"
+
+    def ddl_datatype(self, ctx: Any) -> Any:
+        """The inner type with brackets."""
+        return SQL(f"{self.inner.ddl_datatype(ctx).sql}[]")
+
+    def to_database(self, value: Any) -> str:
+        if not isinstance(value, list | tuple):
+            raise self.refuse()
+        try:
+            items = [self.inner.db_value(item) for item in value]
+        except InvalidValue:
+            raise self.refuse() from None
+        return "{" + ",".join(map(_array_item, items)) + "}"
+
+    def python_value(self, value: Any) -> Any:
+        if isinstance(value, str):  # a type that the driver has no reader for
+            value = extensions.STRINGARRAY(value, None)
+        return value if value is None else [self.inner.python_value(item) for item in value]
+
+
+def _array_item(item: Any) -> str:
+    if item is None:
+        return "NULL"
+    escaped = str(item).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 class _ForeignKeyAccessor(peewee.ForeignKeyAccessor):

@@ -14,7 +14,7 @@ import peewee
 from peewee import Node
 
 from orm_core.errors import InvalidValue
-from orm_core.models.base import missing_fields, unknown_field
+from orm_core.models.base import is_generated, missing_fields, unknown_field
 from orm_core.models.encrypted import EncryptedTextField
 
 Payload: TypeAlias = Mapping[str, Any]
@@ -47,6 +47,7 @@ def read_new(model: Any, payload: Payload) -> dict[peewee.Field, Any]:
         and not field.null
         and field.default is None
         and getattr(field, "server_default_sql", None) is None
+        and not is_generated(field)
     ]
     if missing:
         raise missing_fields(model, dict.fromkeys(missing))
@@ -82,6 +83,10 @@ def _read(model: Any, payload: Payload) -> dict[peewee.Field, Any]:
             raise unknown_field(model, name)
         if field in values:
             raise InvalidValue(f"{model.__name__}.{field.name} is given twice; no SQL was sent.")
+        if is_generated(field):
+            raise InvalidValue(
+                f"{model.__name__}.{field.name} is computed by the server; no SQL was sent."
+            )
         values[field] = checked(field, value)
     return values
 

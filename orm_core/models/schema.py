@@ -7,6 +7,7 @@ snake_case plural of its model unless ``table_name`` says otherwise; an index is
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import inflection
@@ -14,7 +15,7 @@ import peewee
 from peewee import ModelIndex, Node
 
 from orm_core.database.diagnostics import declare_constraints
-from orm_core.models.fields import EnumField, shorten
+from orm_core.models.fields import ArrayField, EnumField, quote_literal, shorten
 
 
 class Metadata(peewee.Metadata):
@@ -90,12 +91,47 @@ class Metadata(peewee.Metadata):
         declare_constraints(table, known)
 
 
+def create_all(database: peewee.Database, models: Iterable[Any]) -> None:
+    """Create the tables of these models, with their schemas, types, references and comments.
+
+    For scratch databases and tests; a service's own database is made by its migrations.
+    """
+    everything = list(dict.fromkeys(one for model in models for one in _with_links(model)))
+    with database.bind_ctx(everything, bind_refs=False, bind_backrefs=False):
+        for schema in sorted({m._meta.schema for m in everything if m._meta.schema}):
+            database.execute_sql(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
+        database.create_tables(everything)
+        for model in everything:
+            for key in model._meta.refs:
+                if key.deferred:
+                    model._schema.create_foreign_key(key)
+            for statement in _comments(model):
+                database.execute_sql(statement)
+
+
+def _with_links(model: Any) -> list[Any]:
+    """The model and the tables of its many-to-many fields."""
+    return [model, *(field.through_model for field in model._meta.manytomany.values())]
+
+
+def _comments(model: Any) -> Iterator[str]:
+    meta = model._meta
+    table = ".".join(f'"{part}"' for part in (meta.schema, meta.table_name) if part)
+    if getattr(meta, "comment", None):
+        yield f"COMMENT ON TABLE {table} IS {quote_literal(meta.comment)}"
+    for field in meta.sorted_fields:
+        if getattr(field, "comment", None):
+            column = f'{table}."{field.column_name}"'
+            yield f"COMMENT ON COLUMN {column} IS {quote_literal(field.comment)}"
+
+
 class SchemaManager(peewee.SchemaManager):
     """Creates a model's table with the enum types it needs."""
 
     def create_all(self, safe: bool = True, **table_options: Any) -> None:
         """Create types, table and indexes; ``safe`` passes over what is there."""
-        for field in self.model._meta.sorted_fields:
+        for declared in self.model._meta.sorted_fields:
+            field = declared.inner if isinstance(declared, ArrayField) else declared
             if isinstance(field, EnumField):
                 self.database.execute_sql(field.create_type_sql())
         super().create_all(safe=safe, **table_options)

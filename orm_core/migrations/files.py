@@ -1,0 +1,120 @@
+"""Migration files: their names, their numbers and their text.
+
+A file is plain peewee-migrate: ``migrate`` and ``rollback`` that call ``migrator.sql``. It
+imports nothing of orm_core, so a stock Router applies it. The driver formats the SQL, hence
+``%%`` for a percent sign.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import indent, wrap
+from typing import Final
+
+from orm_core.errors import MigrationError
+
+#: peewee-migrate numbers files with three digits
+MAX_NUMBER: Final = 999
+#: how long a statement waits for a lock before the file gives up, rather than stop all others
+LOCK_TIMEOUT: Final = "5s"
+_NAME = re.compile(r"(\d{3})_([^.]+)")
+_SLUG = re.compile(r"[^a-z0-9]+")
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationFile:
+    """One file to be written: its name without ``.py``, what it does, and both directions."""
+
+    name: str
+    summary: str
+    up: tuple[str, ...]
+    down: tuple[str, ...]
+
+    def text(self) -> str:
+        """The file's source."""
+        title = "\n".join(wrap(self.summary, 96))
+        return (
+            f'"""{title}\n"""\n\n\n' if "\n" in title else f'"""{title}"""\n\n\n'
+        ) + f"{_function('migrate', self.up)}\n\n{_function('rollback', self.down)}"
+
+    def write(self, folder: Path) -> Path:
+        """Write it to the folder. Raises ``MigrationError`` when it is there already."""
+        path = folder / f"{self.name}.py"
+        try:
+            with path.open("x", encoding="utf-8") as file:
+                file.write(self.text())
+        except FileExistsError:
+            raise MigrationError(f"{path} exists already; nothing was overwritten.") from None
+        return path
+
+
+def names_in(folder: Path) -> list[str]:
+    """The migrations of a folder in their order, as a Router sees them."""
+    if not folder.is_dir():
+        return []
+    return sorted(path.stem for path in folder.iterdir() if _is_migration(path))
+
+
+def _is_migration(path: Path) -> bool:
+    return path.suffix == ".py" and _NAME.fullmatch(path.stem) is not None
+
+
+def next_number(folder: Path) -> int:
+    """The number of the next file. Raises ``MigrationError`` past 999."""
+    names = names_in(folder)
+    number = int(names[-1][:3]) + 1 if names else 1
+    if number > MAX_NUMBER:
+        raise MigrationError(
+            f"Migration numbers end at {MAX_NUMBER}, a limit of peewee-migrate: squash the "
+            "history first."
+        )
+    return number
+
+
+def file_name(number: int, words: str) -> str:
+    """``3, "Add notes"`` -> ``003_add_notes``. Raises ``MigrationError`` past 999."""
+    if number > MAX_NUMBER:
+        raise MigrationError(f"Migration numbers end at {MAX_NUMBER}: squash the history first.")
+    slug = _SLUG.sub("_", words.lower()).strip("_")[:60].strip("_")
+    if not slug:
+        raise MigrationError("A migration's name needs letters or digits.")
+    return f"{number:03}_{slug}"
+
+
+def _function(name: str, statements: Iterable[str]) -> str:
+    lines = [f"def {name}(migrator, database, *, fake=False):"]
+    body: Sequence[str] = [f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'", *statements]
+    lines += [f"    migrator.sql({_literal(statement)})" for statement in body]
+    return "\n".join(lines) + "\n"
+
+
+def _literal(sql: str) -> str:
+    """A Python literal of the statement as the driver wants it, pleasant to read."""
+    sql = sql.replace("%", "%%")
+    plain = "\\" not in sql and '"""' not in sql and not sql.endswith('"') and sql.isprintable()
+    if "\n" not in sql:
+        if plain and '"' not in sql and len(sql) <= 80:
+            return f'"{sql}"'
+        return f'"""{sql}"""' if plain and len(sql) <= 80 else _block(sql)
+    return _block(sql)
+
+
+def _block(sql: str) -> str:
+    printable = all(char.isprintable() or char == "\n" for char in sql)
+    if '"""' in sql or not printable:
+        return repr(sql)
+    prefix = "r" if "\\" in sql else ""
+    folded = sql if "\n" in sql else _folded(sql)
+    return f'{prefix}"""\n{indent(folded, "        ")}\n    """'
+
+
+def _folded(sql: str) -> str:
+    """A long statement over several lines, broken where no literal is."""
+    return re.sub(
+        r" (ADD CONSTRAINT|FOREIGN KEY|REFERENCES|WHERE|USING|CHECK) (?=(?:[^'\"]*['\"][^'\"]*['\"])*[^'\"]*$)",
+        r"\n    \1 ",
+        sql,
+    )

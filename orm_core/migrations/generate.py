@@ -1,0 +1,301 @@
+"""Migrations written by comparing what the files make with what the models say.
+
+Two scratch databases: the folder's files are applied to one by the stock Router, the models'
+tables are created in the other, and PostgreSQL's own catalogs of both are compared. The live
+database is never read. What comes out is proved on the first scratch database before it is
+written: applied, it gives the models' schema; rolled back, the earlier one; and it can be applied
+again.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from orm_core.database.connection import Database
+from orm_core.errors import MigrationError, QueryError
+from orm_core.migrations import catalog, runner
+from orm_core.migrations.catalog import Catalog
+from orm_core.migrations.diff import Phase, Step, diff
+from orm_core.migrations.files import MigrationFile, file_name, names_in, next_number
+from orm_core.migrations.renames import Rename, followers, resolve, suspicions
+from orm_core.migrations.scratch import ScratchServer
+from orm_core.migrations.words import differences, placeholder, summary
+from orm_core.models.schema import create_all
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the author says of changes that a comparison can't tell.
+
+    ``renames``: see ``orm_core.migrations.renames``. ``drops``: names (``orders``,
+    ``users.mail``, ``session_status.open``) that may go, or True for all. ``fills``: SQL for rows
+    that are there when a column becomes NOT NULL, by ``table.column``.
+    """
+
+    renames: Sequence[str] = ()
+    drops: Iterable[str] | bool = ()
+    fills: Mapping[str, str] = field(default_factory=dict)
+
+    def allow(self, name: str) -> bool:
+        """Whether this may be dropped."""
+        return self.drops if isinstance(self.drops, bool) else name in set(self.drops)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Files that were proved and are not written yet, and what they lose."""
+
+    files: tuple[MigrationFile, ...]
+    losses: tuple[str, ...]
+
+
+def propose(
+    given: Database | None,
+    models: Iterable[Any],
+    owners: Mapping[str, str],
+    folder: Path,
+    name: str | None = None,
+    answers: Answers | None = None,
+) -> Proposal | None:
+    """What would bring the files up to the models, proved; None when nothing changed.
+
+    ``owners`` tells the domain of each table. Raises ``MigrationError`` for an open question
+    (a rename or a loss that nobody answered) and for files that fail their proof.
+    """
+    answers = answers or Answers()
+    with ScratchServer(given) as server, ExitStack() as stack:
+        files = stack.enter_context(server.database())
+        goal_database = stack.enter_context(server.database())
+        if names_in(folder):
+            runner.apply(files, folder)
+        create_all(goal_database, models)
+        start, goal = catalog.read(files), catalog.read(goal_database)
+        if start == goal:
+            return None
+        files.close_all()
+        work = stack.enter_context(server.database(template=str(files.database)))
+        author = _Author(work, start, goal, answers)
+        drafts = author.drafts()
+        proposal = _files(drafts, folder, name, owners)
+        _prove(files, folder, proposal.files, start, goal)
+    return proposal
+
+
+@dataclass(slots=True)
+class _Draft:
+    """One file in the making."""
+
+    words: str
+    up: list[str]
+    down: list[str]
+    losses: list[str]
+
+
+class _Author:
+    """Works on a copy of the files' schema, which it changes as it goes."""
+
+    def __init__(self, work: Database, start: Catalog, goal: Catalog, answers: Answers) -> None:
+        self.work = work
+        self.start = start
+        self.goal = goal
+        self.answers = answers
+
+    def drafts(self) -> list[_Draft]:
+        """The files' contents, in order."""
+        renames = self._renames()
+        named = catalog.read(self.work) if renames else self.start
+        self._check_losses(named)
+        steps = self._diff(named, self.goal, self.answers.fills)
+        labels = [step for step in steps if step.phase == Phase.ENUM_VALUES]
+        rest = [step for step in steps if step.phase != Phase.ENUM_VALUES]
+        undo = [rename.down for rename in reversed(renames)]
+        first = _Draft("", [rename.up for rename in renames], undo, [])
+        if not labels or not rest:
+            down = self._diff(self.goal, named, {})
+            first.words = summary(self.start, self.goal, [rename.words for rename in renames])
+            first.up += [step.sql for step in steps]
+            first.down = [step.sql for step in down] + undo
+            first.losses = _losses(steps)
+            return [first]
+        # PostgreSQL can't use a new label in the transaction that adds it.
+        for step in labels:
+            self._run(step.sql)
+        between = catalog.read(self.work)
+        back = self._diff(between, named, {})
+        first.words = summary(named, between, [rename.words for rename in renames])
+        first.up += [step.sql for step in labels]
+        first.down = [step.sql for step in back] + undo
+        down = self._diff(self.goal, between, {})
+        words = summary(between, self.goal, [])
+        second = _Draft(
+            words, [step.sql for step in rest], [step.sql for step in down], _losses(rest)
+        )
+        return [first, second]
+
+    def _renames(self) -> list[Rename]:
+        made: list[Rename] = []
+        current = self.start
+        for answer in self.answers.renames:
+            rename = resolve(answer, current, self.goal)
+            self._run(rename.up)
+            made.append(rename)
+            current = catalog.read(self.work)
+        for rename in followers(current, self.goal):
+            self._run(rename.up)
+            made.append(rename)
+        return made
+
+    def _run(self, sql: str) -> None:
+        try:
+            self.work.execute_sql(sql.replace("%", "%%"))
+        except QueryError as error:
+            raise MigrationError(f"The schema can't be changed by: {sql}. {error}") from error
+
+    def _diff(self, old: Catalog, new: Catalog, fills: Mapping[str, str]) -> list[Step]:
+        going_back = old is not self.start and new is not self.goal
+        filled = dict(fills)
+        if going_back:
+            filled |= _placeholders(old, new)
+        return diff(old, new, cast_exists=self._cast_exists, fills=filled)
+
+    def _cast_exists(self, old: str, new: str) -> bool:
+        try:
+            self.work.execute_sql(f"SELECT NULL::{old}::{new}".replace("%", "%%"))
+        except QueryError:
+            return False
+        return True
+
+    def _check_losses(self, named: Catalog) -> None:
+        open_questions = [
+            f"{doubt.old} went and {doubt.new} came: a rename (--rename {doubt}) or a loss "
+            f"(--drop {doubt.old})?"
+            for doubt in suspicions(named, self.goal)
+            if not self.answers.allow(doubt.old)
+        ]
+        asked = {question.split(" ")[0] for question in open_questions}
+        open_questions += [
+            f"Table {name[1]} is in the migrations and no registered domain has it: give "
+            f"--drop {name[1]} to drop it with its rows."
+            for name in named.tables
+            if name not in self.goal.tables
+            and name[1] not in asked
+            and not self.answers.allow(name[1])
+        ]
+        open_questions += [
+            f"{table.name[1]}.{column.name} is NOT NULL and has no default for the rows that are "
+            f'there: give --fill "{table.name[1]}.{column.name}=<SQL>", or a default in the '
+            "model."
+            for table in self.goal.tables.values()
+            if table.name in named.tables
+            for column in table.columns.values()
+            if _needs_fill(column)
+            and column.name not in named.tables[table.name].columns
+            and f"{table.name[1]}.{column.name}" not in self.answers.fills
+        ]
+        if open_questions:
+            raise MigrationError(
+                "Nothing was written; there are questions. " + " ".join(open_questions)
+            )
+
+
+def _needs_fill(column: catalog.Column) -> bool:
+    return (
+        column.not_null
+        and column.default is None
+        and column.generated is None
+        and not column.identity
+    )
+
+
+def _placeholders(old: Catalog, new: Catalog) -> dict[str, str]:
+    """Values for NOT NULL columns that a rollback brings back: what was in them is gone."""
+    return {
+        f"{table.name[1]}.{column.name}": placeholder(column.type, new)
+        for table in new.tables.values()
+        if table.name in old.tables
+        for column in table.columns.values()
+        if _needs_fill(column) and column.name not in old.tables[table.name].columns
+    }
+
+
+def _losses(steps: Iterable[Step]) -> list[str]:
+    return list(dict.fromkeys(step.loses for step in steps if step.loses))
+
+
+def _files(
+    drafts: list[_Draft], folder: Path, name: str | None, owners: Mapping[str, str]
+) -> Proposal:
+    number = next_number(folder)
+    files = []
+    for place, draft in enumerate(drafts):
+        words = draft.words
+        base = name or words.split(";")[0]
+        if len(drafts) == 2 and place == 0:
+            base = f"{base}_labels" if name else base
+        domains = sorted({owner for table, owner in owners.items() if table in _tables_of(words)})
+        header = f"{_domains(domains)}{words}"
+        if draft.losses:
+            header += f"\n\nLoses: {'; '.join(draft.losses)}."
+        files.append(
+            MigrationFile(
+                file_name(number + place, base), header, tuple(draft.up), tuple(draft.down)
+            )
+        )
+    return Proposal(tuple(files), tuple(loss for draft in drafts for loss in draft.losses))
+
+
+def _tables_of(words: str) -> set[str]:
+    import re
+
+    return set(re.findall(r"\w+", words))
+
+
+def _domains(names: list[str]) -> str:
+    if not names:
+        return ""
+    return f"Domain{'s' if len(names) > 1 else ''} {', '.join(names)}: "
+
+
+def _prove(
+    database: Database,
+    folder: Path,
+    files: Sequence[MigrationFile],
+    start: Catalog,
+    goal: Catalog,
+) -> None:
+    """Apply, compare, roll back, compare, apply again, compare; in a copy of the folder."""
+    with tempfile.TemporaryDirectory(prefix="orm_core-proof-") as place:
+        copy = Path(place)
+        for name in names_in(folder):
+            shutil.copyfile(folder / f"{name}.py", copy / f"{name}.py")
+        for one in files:
+            one.write(copy)
+        try:
+            runner.apply(database, copy)
+            _expect(database, goal, "applied, the files do not give the models' schema")
+            runner.rollback(database, copy, len(files))
+            _expect(database, start, "rolled back, the files do not give the earlier schema")
+            runner.apply(database, copy)
+            _expect(database, goal, "applied again, the files do not give the models' schema")
+        except (QueryError, psycopg2.Error) as error:
+            texts = "\n".join(one.text() for one in files)
+            raise MigrationError(
+                f"The proof failed, nothing was written: {error}\n\n{texts}"
+            ) from error
+
+
+def _expect(database: Database, wanted: Catalog, complaint: str) -> None:
+    found = catalog.read(database)
+    if found != wanted:
+        raise MigrationError(
+            f"The proof failed, nothing was written: {complaint}: "
+            f"{'; '.join(differences(found, wanted))}."
+        )

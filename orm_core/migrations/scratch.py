@@ -1,0 +1,99 @@
+"""Scratch databases: made on a server that lets us, dropped when they are done with."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import peewee
+
+from orm_core import settings
+from orm_core.database.connection import Database
+from orm_core.errors import ConfigurationError, OrmCoreError
+from orm_core.migrations.names import quote
+
+logger = logging.getLogger("orm_core.migrations")
+
+
+class ScratchServer:
+    """A server on which empty databases can be made.
+
+    ``given`` is used when its role may create databases; else, or without one, the embedded
+    PostgreSQL. Use it as a context manager.
+    """
+
+    def __init__(self, given: Database | None = None) -> None:
+        self._given = given
+        self._stack = ExitStack()
+        self._admin: Database | None = None
+
+    def __enter__(self) -> ScratchServer:
+        given = self._given
+        if given is not None and not given.deferred and _may_create(given):
+            self._admin = _beside(given, "postgres")
+            try:
+                self._admin.execute_sql("SELECT 1")
+            except OrmCoreError:
+                self._admin = _beside(given, given.database)  # no maintenance database
+        else:
+            self._admin = self._embedded()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._admin is not None:
+            self._admin.close_all()
+        self._stack.close()
+
+    def _embedded(self) -> Database:
+        from orm_core.database.url import parse
+        from orm_core.embedded import EmbeddedPostgres
+
+        server = self._stack.enter_context(EmbeddedPostgres(settings.load().embedded_dir))
+        params = parse(server.url_for("postgres")).connect_params()
+        admin = Database(str(params.pop("dbname")), **params)
+        given = self._given
+        if given is not None and not given.deferred:
+            theirs, ours = (_major(one) for one in (given, admin))
+            if theirs != ours:
+                logger.warning(
+                    "The role may create no databases on the PostgreSQL %d given, so migrations "
+                    "are tried on the embedded PostgreSQL %d; the two may differ.",
+                    theirs,
+                    ours,
+                )
+        return admin
+
+    @contextmanager
+    def database(self, template: str = "template0") -> Iterator[Database]:
+        """An empty database, or a copy of one that nobody is connected to; gone after the block."""
+        admin = self._admin
+        if admin is None:
+            raise ConfigurationError("A ScratchServer is used inside its with block.")
+        name = f"orm_core_scratch_{os.getpid()}_{secrets.token_hex(4)}"
+        admin.execute_sql(f"CREATE DATABASE {quote(name)} TEMPLATE {quote(template)}")
+        database = _beside(admin, name)
+        try:
+            yield database
+        finally:
+            database.close_all()
+            admin.execute_sql(f"DROP DATABASE IF EXISTS {quote(name)} WITH (FORCE)")
+
+
+def _beside(database: Database, name: str) -> Database:
+    """Another database of the same server."""
+    return Database(name, pool_size=4, **database.connect_params)
+
+
+def _may_create(database: Database) -> bool:
+    sql = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+    try:
+        return bool(database.execute_sql(sql).fetchone()[0])
+    except peewee.OperationalError:
+        return False
+
+
+def _major(database: Database) -> int:
+    return int(database.execute_sql("SHOW server_version_num").fetchone()[0]) // 10_000
