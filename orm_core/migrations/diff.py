@@ -59,22 +59,32 @@ def diff(
     *,
     cast_exists: CastExists,
     fills: Mapping[str, str] | None = None,
+    add_labels: bool = True,
 ) -> list[Step]:
     """The steps from ``old`` to ``new``, in order.
+
+    ``add_labels=False`` makes an enum that gains labels anew, so that they can be used in the
+    same transaction, which PostgreSQL forbids after ADD VALUE.
 
     ``fills`` maps ``table.column`` to SQL for the rows that are there when the column becomes
     NOT NULL. ``cast_exists`` is asked when a column changes its type.
     """
-    differ = _Differ(old, new, cast_exists, fills or {})
+    differ = _Differ(old, new, cast_exists, fills or {}, add_labels)
     differ.compare()
     return sorted(differ.steps, key=lambda step: step.phase)
 
 
 class _Differ:
     def __init__(
-        self, old: Catalog, new: Catalog, cast_exists: CastExists, fills: Mapping[str, str]
+        self,
+        old: Catalog,
+        new: Catalog,
+        cast_exists: CastExists,
+        fills: Mapping[str, str],
+        add_labels: bool,
     ) -> None:
         self.old, self.new = old, new
+        self.add_labels = add_labels
         self.cast_exists = cast_exists
         self.fills = fills
         self.steps: list[Step] = []
@@ -295,8 +305,11 @@ class _Differ:
             for name, enum in self.new.enums.items()
             if name in self.old.enums
             and self.old.enums[name].labels != enum.labels
-            and not _is_extension(self.old.enums[name].labels, enum.labels)
+            and not self._can_add(self.old.enums[name], enum)
         ]
+
+    def _can_add(self, before: Enum, enum: Enum) -> bool:
+        return self.add_labels and _is_extension(before.labels, enum.labels)
 
     def _enums(self) -> None:
         for name, enum in self.new.enums.items():
@@ -305,7 +318,7 @@ class _Differ:
                 self.add(Phase.TYPES, _create_enum(enum))
             elif before.labels == enum.labels:
                 continue
-            elif _is_extension(before.labels, enum.labels):
+            elif self._can_add(before, enum):
                 self._add_labels(before, enum)
             else:
                 self._replace_enum(before, enum)

@@ -113,32 +113,27 @@ class _Author:
         renames = self._renames()
         named = catalog.read(self.work) if renames else self.start
         self._check_losses(named)
-        steps = self._diff(named, self.goal, self.answers.fills)
+        steps = self._forward(named, self.goal)
         labels = [step for step in steps if step.phase == Phase.ENUM_VALUES]
         rest = [step for step in steps if step.phase != Phase.ENUM_VALUES]
         undo = [rename.down for rename in reversed(renames)]
         first = _Draft("", [rename.up for rename in renames], undo, [])
         if not labels or not rest:
-            down = self._diff(self.goal, named, {})
             first.words = summary(self.start, self.goal, [rename.words for rename in renames])
             first.up += [step.sql for step in steps]
-            first.down = [step.sql for step in down] + undo
+            first.down = self._back(self.goal, named) + undo
             first.losses = _losses(steps)
             return [first]
         # PostgreSQL can't use a new label in the transaction that adds it.
         for step in labels:
             self._run(step.sql)
         between = catalog.read(self.work)
-        back = self._diff(between, named, {})
         first.words = summary(named, between, [rename.words for rename in renames])
         first.up += [step.sql for step in labels]
-        first.down = [step.sql for step in back] + undo
-        down = self._diff(self.goal, between, {})
+        first.down = self._back(between, named) + undo
         words = summary(between, self.goal, [])
-        second = _Draft(
-            words, [step.sql for step in rest], [step.sql for step in down], _losses(rest)
-        )
-        return [first, second]
+        back = self._back(self.goal, between)
+        return [first, _Draft(words, [step.sql for step in rest], back, _losses(rest))]
 
     def _renames(self) -> list[Rename]:
         made: list[Rename] = []
@@ -159,12 +154,13 @@ class _Author:
         except QueryError as error:
             raise MigrationError(f"The schema can't be changed by: {sql}. {error}") from error
 
-    def _diff(self, old: Catalog, new: Catalog, fills: Mapping[str, str]) -> list[Step]:
-        going_back = old is not self.start and new is not self.goal
-        filled = dict(fills)
-        if going_back:
-            filled |= _placeholders(old, new)
-        return diff(old, new, cast_exists=self._cast_exists, fills=filled)
+    def _forward(self, old: Catalog, new: Catalog) -> list[Step]:
+        return diff(old, new, cast_exists=self._cast_exists, fills=self.answers.fills)
+
+    def _back(self, old: Catalog, new: Catalog) -> list[str]:
+        fills = _placeholders(old, new)
+        steps = diff(old, new, cast_exists=self._cast_exists, fills=fills, add_labels=False)
+        return [step.sql for step in steps]
 
     def _cast_exists(self, old: str, new: str) -> bool:
         try:
