@@ -1,5 +1,7 @@
 """orm_core: a data layer for small Python services on PostgreSQL, built on Peewee."""
 
+import logging
+
 from orm_core.crypto import KeyRing, Secret
 from orm_core.database.connection import (
     Database,
@@ -76,6 +78,9 @@ from orm_core.queries.paging import Page
 from orm_core.registry import Domain, Registry, registry
 from orm_core.service import Key, Service, finder
 from orm_core.settings import Settings
+
+# A library writes no log lines unless the service configures logging.
+logging.getLogger("orm_core").addHandler(logging.NullHandler())
 
 __all__ = [
     "ArrayField",

@@ -26,7 +26,7 @@ import psycopg2
 from psycopg2 import extensions
 
 from orm_core import settings as settings_module
-from orm_core.database import reachability
+from orm_core.database import deploy_lock, reachability
 from orm_core.database.diagnostics import translate
 from orm_core.database.events import QueryEvent, signals
 from orm_core.database.pool import Pool, PoolStats
@@ -66,6 +66,7 @@ class Database(peewee.PostgresqlDatabase):
         self.connect_params: dict[str, Any] = {}
         super().init(database, **connect_params)
         self.pool = Pool(self._open, size=pool_size, timeout=pool_timeout)
+        self._deployers: set[int] = set()
         _databases.add(self)
 
     # -- connections ------------------------------------------------------------------------
@@ -117,6 +118,10 @@ class Database(peewee.PostgresqlDatabase):
         if self.is_closed():
             return False
         connection = self._state.conn
+        if self.is_deploying():
+            self._deployers.discard(id(connection))
+            if not connection.closed:
+                deploy_lock.release(self)
         self._state.reset()
         self.pool.release(connection)
         return True
@@ -137,6 +142,8 @@ class Database(peewee.PostgresqlDatabase):
 
     def _execute_cursor(self, sql: str, params: Any, **cursor_options: Any) -> Any:
         # Not execute_sql: peewee-migrate replaces that one while it replays old files.
+        if sql.startswith(deploy_lock.HISTORY_DDL):
+            self._begin_deploy()
         if not self.is_closed():
             self._replace_broken()
             return self._send(sql, params, **cursor_options)
@@ -172,6 +179,17 @@ class Database(peewee.PostgresqlDatabase):
         if failure is not None:
             raise failure
         return cursor
+
+    def _begin_deploy(self) -> None:
+        """A Router starts: from here to ``close`` this thread is the one deployer."""
+        self.connect(reuse_if_open=True)
+        if not self.is_deploying():
+            deploy_lock.acquire(self)
+            self._deployers.add(id(self._state.conn))
+
+    def is_deploying(self) -> bool:
+        """Whether this thread's connection holds the deploy lock."""
+        return not self.is_closed() and id(self._state.conn) in self._deployers
 
     def statement(self, sql: str) -> None:
         """Run one statement without parameters on this thread's connection."""

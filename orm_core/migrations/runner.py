@@ -1,4 +1,4 @@
-"""Applies migration files with a stock peewee-migrate Router.
+"""Applies migration files with peewee-migrate's Router, one deployer at a time.
 
 ::
 
@@ -11,19 +11,28 @@ replays the files applied before under a process-wide mock of ``execute_sql``.
 from __future__ import annotations
 
 import logging
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import peewee
 
-from orm_core.errors import MigrationError
+from orm_core.errors import LockTimeout, MigrationError
+from orm_core.migrations.catalog import HISTORY
+from orm_core.migrations.files import names_in
 
 if TYPE_CHECKING:
     from peewee_migrate import Router
 
-#: peewee-migrate numbers files with three digits
-MAX_MIGRATIONS = 999
+logger = logging.getLogger("orm_core.migrations")
+
+#: how often a file that met a busy table is tried, and the first pause between, in seconds
+ATTEMPTS: Final = 8
+PAUSE: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,10 @@ class Status:
 
 
 def router(database: peewee.Database, folder: str | Path) -> Router:
-    """A stock Router over ``folder``. Raises ``MigrationError`` when there is no such folder."""
+    """A Router over ``folder`` that tries a file again when a table is busy.
+
+    Raises ``MigrationError`` when there is no such folder.
+    """
     from peewee_migrate import Router
 
     path = Path(folder)
@@ -44,34 +56,98 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
             f"There is no folder {str(path)!r} of migrations; run from the project's top, or set "
             "ORM_CORE_MIGRATIONS_DIR."
         )
-    quiet = logging.getLogger("orm_core.migrations")
-    return Router(database, migrate_dir=path, logger=quiet)
+
+    class PatientRouter(Router):
+        """A Router whose files wait for busy tables without making others wait."""
+
+        def run_one(self, name: str, migrator: Any, **options: Any) -> Any:
+            """One file; each attempt is a transaction of its own."""
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    return super().run_one(name, migrator, **options)
+                except LockTimeout:
+                    if attempt == ATTEMPTS:
+                        raise
+                    migrator.__ops__ = []
+                    _pause(name, attempt)
+            raise AssertionError  # the last attempt returns or raises
+
+    return PatientRouter(database, migrate_dir=path, logger=logging.getLogger("orm_core.router"))
+
+
+def _pause(name: str, attempt: int) -> None:
+    seconds = PAUSE * 2 ** min(attempt - 1, 4) * random.uniform(0.5, 1)  # noqa: S311
+    logger.warning("%s met a busy table; trying again in %.1f s.", name, seconds)
+    time.sleep(seconds)
+
+
+@contextmanager
+def _deploying(database: peewee.Database) -> Iterator[None]:
+    """One connection throughout, so that the deploy lock is held to the end."""
+    with database.connection_context():
+        yield
 
 
 def status(database: peewee.Database, folder: str | Path) -> Status:
-    """What is applied and what is pending."""
-    stock = router(database, folder)
-    return Status(tuple(stock.done), tuple(stock.diff))
+    """What is applied and what is pending; changes nothing and waits for nobody.
+
+    Raises ``MigrationError`` when there is no such folder.
+    """
+    path = Path(folder)
+    if not path.is_dir():
+        router(database, path)
+    done = applied(database)
+    return Status(done, tuple(name for name in names_in(path) if name not in done))
+
+
+def applied(database: peewee.Database) -> tuple[str, ...]:
+    """The names in the history table, in order; none when there is no table yet."""
+    known = database.execute_sql("SELECT to_regclass(%s)", (f'"{HISTORY}"',)).fetchone()[0]
+    if known is None:
+        return ()
+    rows = database.execute_sql(f'SELECT name FROM "{HISTORY}" ORDER BY id').fetchall()
+    return tuple(name for (name,) in rows)
 
 
 def apply(database: peewee.Database, folder: str | Path, to: str | None = None) -> list[str]:
     """Apply what is pending, up to and including the file ``to``; answers the names applied.
 
-    Each file is one transaction. Raises what a file raises; the files before it stand.
+    Each file is one transaction. Waits for another deployer. Raises what a file raises; the files
+    before it stand. ``to`` is a name or a number (``"7"``).
     """
     stock = router(database, folder)
-    if to is not None and to not in stock.diff:
-        raise MigrationError(f"{to} is not among the pending migrations.")
-    return list(stock.run(to))
+    with _deploying(database):
+        pending = list(stock.diff)
+        if to is not None:
+            to = _pick(to, pending)
+        return list(stock.run(to))
+
+
+def _pick(wanted: str, pending: list[str]) -> str:
+    for name in pending:
+        if wanted == name or (wanted.isdigit() and int(wanted) == int(name[:3])):
+            return name
+    raise MigrationError(f"{wanted} is not among the pending migrations.")
+
+
+def fake(database: peewee.Database, folder: str | Path, to: str | None = None) -> list[str]:
+    """Note pending files as applied without running them; answers their names."""
+    stock = router(database, folder)
+    with _deploying(database):
+        pending = list(stock.diff)
+        if to is not None:
+            to = _pick(to, pending)
+        return list(stock.run(to, fake=True))
 
 
 def rollback(database: peewee.Database, folder: str | Path, count: int = 1) -> list[str]:
     """Undo the last ``count`` migrations; answers their names, the latest first."""
     stock = router(database, folder)
-    done = list(stock.done)
-    if not 0 < count <= len(done):
-        raise MigrationError(f"Can't roll back {count}: {len(done)} migration(s) are applied.")
-    names = done[::-1][:count]
-    for _ in names:
-        stock.rollback()
-    return names
+    with _deploying(database):
+        done = list(stock.done)
+        if not 0 < count <= len(done):
+            raise MigrationError(f"Can't roll back {count}: {len(done)} migration(s) are applied.")
+        names = done[::-1][:count]
+        for _ in names:
+            stock.rollback()
+        return names

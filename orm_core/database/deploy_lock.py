@@ -1,0 +1,53 @@
+"""One deployer at a time: an advisory lock of the session that applies migrations.
+
+A stock Router that is given our ``Database`` takes the lock by itself: its first statement makes
+sure of the history table, and that is when the lock is waited for. So a second deployer reads
+the history only after the first one is done, and finds nothing to do. The lock is polled: a
+session that waits inside PostgreSQL would hold up CREATE INDEX CONCURRENTLY (PostgreSQL manual,
+"Building Indexes Concurrently").
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from orm_core.errors import LockTimeout
+
+if TYPE_CHECKING:
+    from orm_core.database.connection import Database
+
+logger = logging.getLogger("orm_core.migrations")
+
+#: what marks a Router's first statement
+HISTORY_DDL: Final = 'CREATE TABLE IF NOT EXISTS "migratehistory"'
+#: the lock's number: the first 63 bits of SHA-256 of "orm_core.migrations"
+KEY: Final = 0x56435823FA506F1E
+POLL_SECONDS: Final = 0.1
+#: the longest wait for another deployer, in seconds
+PATIENCE: Final = 900.0
+
+
+def acquire(database: Database, patience: float = PATIENCE) -> None:
+    """Wait for the lock on this thread's connection; it goes with the connection's session.
+
+    Raises ``LockTimeout`` when another deployer holds it for ``patience`` seconds.
+    """
+    deadline = time.monotonic() + patience
+    told = False
+    while not database.execute_sql(f"SELECT pg_try_advisory_lock({KEY})").fetchone()[0]:
+        if time.monotonic() > deadline:
+            raise LockTimeout(
+                f"Another deployer has been applying migrations for {patience:g} s; nothing was "
+                "done here. Look for it in pg_locks (locktype advisory)."
+            )
+        if not told:
+            logger.info("Waiting for another deployer to finish.")
+            told = True
+        time.sleep(POLL_SECONDS)
+
+
+def release(database: Database) -> None:
+    """Let the next deployer in."""
+    database.execute_sql(f"SELECT pg_advisory_unlock({KEY})")
