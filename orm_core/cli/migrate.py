@@ -1,54 +1,130 @@
-"""``orm-core migrate``: apply, status, rollback."""
+"""``orm-core migrate``: write, apply, check and undo migrations."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orm_core.cli import session
-from orm_core.migrations import runner
+
+if TYPE_CHECKING:
+    from orm_core.migrations.migrations import Migrations
 
 _folder = click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the migration files. Default: ORM_CORE_MIGRATIONS_DIR, else migrations.",
 )
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
-def _in(folder: Path | None) -> Path:
-    return folder or session.load_settings().migrations_dir
+def _common(command: Callable[..., Any]) -> Callable[..., Any]:
+    wrapped: Callable[..., Any] = session.url_option(_folder(command))
+    return wrapped
+
+
+@contextmanager
+def _migrations(url: str | None, folder: Path | None) -> Iterator[Migrations]:
+    from orm_core import registry
+    from orm_core.migrations.migrations import Migrations
+
+    folder = folder or session.load_settings().migrations_dir
+    session.discover()
+    with session.database(url) as database:
+        yield Migrations(database, registry, folder)
 
 
 @click.group()
 def migrate() -> None:
-    """Bring a database to the schema of the migration files, or back.
+    """Write migrations from the models, and bring a database to their schema, or back.
 
-    The same as a deploy script does with registry.router(db).run().
+    Files are plain peewee-migrate: a deploy script may apply them with registry.router(db).run().
     """
 
 
 @migrate.command()
-@session.url_option
-@_folder
-@click.option("--to", metavar="NAME", help="Stop after this file, e.g. 001_users.")
-def apply(url: str | None, folder: Path | None, to: str | None) -> None:
-    """Apply the pending migrations, each in a transaction of its own."""
-    with session.database(url) as database:
-        names = runner.apply(database, _in(folder), to)
+@click.argument("name", required=False)
+@click.option("--rename", "renames", multiple=True, metavar="OLD:NEW", help="users.mail:email")
+@click.option("--drop", "drops", multiple=True, metavar="NAME", help="users.mail went for good.")
+@click.option("--allow-drop", is_flag=True, help="All that is missing in the models went for good.")
+@click.option("--fill", "fills", multiple=True, metavar="COLUMN=SQL", help="users.nick=''")
+@click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")
+@_common
+def generate(
+    name: str | None,
+    renames: tuple[str, ...],
+    drops: tuple[str, ...],
+    allow_drop: bool,
+    fills: tuple[str, ...],
+    dry_run: bool,
+    url: str | None,
+    folder: Path | None,
+) -> None:
+    """Write the migration from the files' schema to the models', proved on scratch databases.
+
+    The live database is not read. Something that went while something alike came is a question:
+    answer it with --rename or --drop. --fill gives the value of a new NOT NULL column for the
+    rows that are there.
+    """
+    answers: dict[str, Any] = {"renames": renames, "drops": allow_drop or drops}
+    answers["fills"] = dict(_fill(one) for one in fills)
+    with _migrations(url, folder) as migrations:
+        if dry_run:
+            proposal = migrations.propose(name, **answers)
+            for file in proposal.files if proposal else ():
+                click.echo(f"# {file.name}.py\n{file.text()}")
+            paths: list[Path] = []
+        else:
+            paths = migrations.generate(name, **answers)
+            proposal = None
+    for path in paths:
+        click.echo(f"wrote  {path}")
+    if not paths and not proposal:
+        click.echo("No changes: the files give the models' schema.")
+
+
+def _fill(text: str) -> tuple[str, str]:
+    column, equals, sql = text.partition("=")
+    if not equals or "." not in column or not sql.strip():
+        raise click.BadParameter(f"{text!r} is not of the form table.column=SQL")
+    return column.strip(), sql.strip()
+
+
+@migrate.command()
+@_common
+@click.option("--to", metavar="NAME", help="Stop after this file: 001_users, or 1.")
+@click.option("--plan", is_flag=True, help="Print the SQL that would run, and run nothing.")
+def apply(url: str | None, folder: Path | None, to: str | None, plan: bool) -> None:
+    """Apply the pending migrations, each in a transaction of its own.
+
+    One deployer at a time: another one waits, and then finds nothing to do. A migration that
+    meets a busy table is tried again.
+    """
+    with _migrations(url, folder) as migrations:
+        if plan:
+            click.echo(migrations.sql(migrations.pending()) or "Nothing to apply.")
+            return
+        names = migrations.apply(to)
     for name in names:
         click.echo(f"applied  {name}")
     click.echo(f"{len(names)} migration(s) applied." if names else "Nothing to apply.")
 
 
 @migrate.command()
-@session.url_option
-@_folder
-def status(url: str | None, folder: Path | None) -> None:
+@_common
+@_json
+def status(url: str | None, folder: Path | None, as_json: bool) -> None:
     """List the migrations, applied and pending."""
-    with session.database(url) as database:
-        found = runner.status(database, _in(folder))
+    with _migrations(url, folder) as migrations:
+        found = migrations.status()
+    if as_json:
+        click.echo(json.dumps({"applied": found.applied, "pending": found.pending}))
+        return
     for name in found.applied:
         click.echo(f"applied  {name}")
     for name in found.pending:
@@ -57,13 +133,106 @@ def status(url: str | None, folder: Path | None) -> None:
 
 
 @migrate.command()
-@session.url_option
-@_folder
+@_common
 @click.option("--count", default=1, show_default=True, help="How many migrations to undo.")
 @click.confirmation_option("--yes", prompt="Rolling back can drop tables with their rows. Go on?")
-def rollback(count: int, url: str | None, folder: Path | None, **_: Any) -> None:
+def rollback(count: int, url: str | None, folder: Path | None) -> None:
     """Undo the latest migrations."""
-    with session.database(url) as database:
-        names = runner.rollback(database, _in(folder), count)
+    with _migrations(url, folder) as migrations:
+        names = migrations.rollback(count)
     for name in names:
         click.echo(f"rolled back  {name}")
+
+
+@migrate.command()
+@_common
+@click.option("--to", metavar="NAME", help="Stop after this file.")
+def fake(url: str | None, folder: Path | None, to: str | None) -> None:
+    """Note the pending migrations as applied, without running them."""
+    with _migrations(url, folder) as migrations:
+        names = migrations.fake(to)
+    for name in names:
+        click.echo(f"noted  {name}")
+
+
+@migrate.command()
+@_common
+@_json
+def check(url: str | None, folder: Path | None, as_json: bool) -> None:
+    """Exit with 1 when models, files and history do not fit together; for CI.
+
+    Looks for models that the files do not give, two files with one number, files edited after
+    they were written, applied files that are missing and pending ones that sort before them.
+    """
+    from orm_core.errors import MigrationError
+
+    with _migrations(url, folder) as migrations:
+        try:
+            migrations.check()
+        except MigrationError as error:
+            if not as_json:
+                raise
+            click.echo(json.dumps({"ok": False, "problem": str(error)}))
+            raise SystemExit(1) from None
+    click.echo(json.dumps({"ok": True}) if as_json else "Models, files and history agree.")
+
+
+@migrate.command()
+@_common
+@_json
+def drift(url: str | None, folder: Path | None, as_json: bool) -> None:
+    """Compare the live database with its applied files; exit with 1 when they differ.
+
+    Says what differs, and the SQL that would mend the database.
+    """
+    with _migrations(url, folder) as migrations:
+        found = migrations.drift()
+    if as_json:
+        click.echo(json.dumps({"differences": found.differences, "sql": found.sql}))
+    elif found:
+        click.echo("To agree with its files the database lacks:")
+        for words in found.differences:
+            click.echo(f"  {words}")
+        click.echo("SQL that would mend it:")
+        for statement in found.sql:
+            click.echo(f"{statement};")
+    else:
+        click.echo("The database is what its files make.")
+    if found:
+        raise SystemExit(1)
+
+
+@migrate.command()
+@click.argument("names", nargs=-1)
+@click.option("--down", is_flag=True, help="The way back.")
+@_folder
+def sql(names: tuple[str, ...], down: bool, folder: Path | None) -> None:
+    """Print what files would run, all of them by default; needs no database."""
+    from orm_core import registry
+    from orm_core.migrations.migrations import Migrations
+
+    folder = folder or session.load_settings().migrations_dir
+    click.echo(Migrations(None, registry, folder).sql(names or None, down=down), nl=False)
+
+
+@migrate.command()
+@click.argument("name")
+@_folder
+def new(name: str, folder: Path | None) -> None:
+    """Write a file to be filled by hand: a data migration, a trigger, a view."""
+    from orm_core.migrations import files, sums
+
+    folder = folder or session.load_settings().migrations_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    path = files.write_template(folder, name)
+    sums.write(folder)
+    click.echo(f"wrote  {path}\nAfter you filled it: orm-core migrate sum")
+
+
+@migrate.command(name="sum")
+@_folder
+def sum_(folder: Path | None) -> None:
+    """Write migrations.sum anew, after files were written or edited by hand."""
+    from orm_core.migrations import sums
+
+    click.echo(f"wrote  {sums.write(folder or session.load_settings().migrations_dir)}")

@@ -1,1 +1,1 @@
-"""Migrations: plain peewee-migrate files, applied in one linear order."""
+"""Migrations: plain peewee-migrate files, written from the models, applied in one linear order."""

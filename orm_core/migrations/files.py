@@ -51,6 +51,28 @@ class MigrationFile:
         return path
 
 
+_TEMPLATE: Final = '''"""{words}"""
+
+
+def migrate(migrator, database, *, fake=False):
+    migrator.sql("SET LOCAL lock_timeout = '{timeout}'")
+    # migrator.sql("UPDATE users SET nick = first_name WHERE nick IS NULL")
+    # Write %% for a percent sign. A change of many rows is done in batches, see docs/migrations.md.
+
+
+def rollback(migrator, database, *, fake=False):
+    migrator.sql("SET LOCAL lock_timeout = '{timeout}'")
+'''
+
+
+def write_template(folder: Path, words: str) -> Path:
+    """Write a file with the next number, to be filled by hand. Raises ``MigrationError``."""
+    path = folder / f"{file_name(next_number(folder), words)}.py"
+    text = _TEMPLATE.format(words=words.replace('"', "'"), timeout=LOCK_TIMEOUT)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
 def names_in(folder: Path) -> list[str]:
     """The migrations of a folder in their order, as a Router sees them."""
     if not folder.is_dir():

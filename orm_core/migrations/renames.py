@@ -52,25 +52,25 @@ def resolve(answer: str, old: Catalog, new: Catalog) -> Rename:
 
 def _meanings(path: tuple[str, ...], name: str, old: Catalog, new: Catalog) -> Iterator[Rename]:
     for table in old.tables.values():
-        if _is(path, table.name) and table.name not in new.tables:
-            if (table.name[0], name) in new.tables and (table.name[0], name) not in old.tables:
-                yield _table(table.name, name)
+        target = (table.name[0], name)
+        came = target in new.tables and target not in old.tables
+        if _is(path, table.name) and table.name not in new.tables and came:
+            yield _table(table.name, name)
         if len(path) > 1 and _is(path[:-1], table.name):
             renamed = new.tables.get(table.name)
             if path[-1] in table.columns and (renamed is None or path[-1] not in renamed.columns):
                 yield _column(table.name, path[-1], name)
-        if table.name in new.tables and path[-1] in table.indexes:
-            if name in new.tables[table.name].indexes:
-                yield _index(table.name, path[-1], name)
-        if table.name in new.tables and path[-1] in table.constraints:
-            if name in new.tables[table.name].constraints:
-                yield _constraint(table.name, path[-1], name)
+        kept = new.tables.get(table.name)
+        if kept and path[-1] in table.indexes and name in kept.indexes:
+            yield _index(table.name, path[-1], name)
+        if kept and path[-1] in table.constraints and name in kept.constraints:
+            yield _constraint(table.name, path[-1], name)
     for enum in old.enums.values():
         if len(path) > 1 and _is(path[:-1], enum.name) and path[-1] in enum.labels:
             yield _label(enum.name, path[-1], name)
-        if _is(path, enum.name) and enum.name not in new.enums:
-            if (enum.name[0], name) in new.enums:
-                yield _enum(enum.name, name)
+        came = (enum.name[0], name) in new.enums
+        if _is(path, enum.name) and enum.name not in new.enums and came:
+            yield _enum(enum.name, name)
 
 
 def _is(path: tuple[str, ...], name: Name) -> bool:

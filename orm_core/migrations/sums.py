@@ -1,0 +1,68 @@
+"""``migrations.sum``: the SHA-256 of each file, so that an edit of an old one is seen.
+
+The sum stands in the folder and in version control. Two branches that both add the next number
+meet in it as a conflict. ``orm-core migrate generate`` writes it; after a file was written by
+hand ``orm-core migrate sum`` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from pathlib import Path
+from typing import Final
+
+from orm_core.migrations.files import names_in
+
+FILE: Final = "migrations.sum"
+
+
+def write(folder: Path) -> Path:
+    """Write the sums of all files of the folder."""
+    path = folder / FILE
+    lines = [f"{digest}  {name}\n" for name, digest in _digests(folder).items()]
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {
+        name: hashlib.sha256((folder / f"{name}.py").read_bytes()).hexdigest()
+        for name in names_in(folder)
+    }
+
+
+def _recorded(folder: Path) -> dict[str, str]:
+    lines = (folder / FILE).read_text(encoding="utf-8").splitlines()
+    pairs = (line.split("  ", 1) for line in lines if "  " in line)
+    return {name: digest for digest, name in pairs}
+
+
+def conflicts(folder: Path) -> list[str]:
+    """Numbers that two files have."""
+    by_number: dict[str, list[str]] = defaultdict(list)
+    for name in names_in(folder):
+        by_number[name[:3]].append(name)
+    return [
+        f"{' and '.join(names)} have the same number: give one of them the next free one."
+        for names in by_number.values()
+        if len(names) > 1
+    ]
+
+
+def problems(folder: Path) -> list[str]:
+    """Conflicting numbers, and files that are not what their sum says, where there are sums."""
+    found = conflicts(folder)
+    if not (folder / FILE).is_file():
+        return found
+    recorded, present = _recorded(folder), _digests(folder)
+    for name, digest in present.items():
+        if name not in recorded:
+            found.append(f"{name} has no sum: run orm-core migrate sum.")
+        elif recorded[name] != digest:
+            found.append(
+                f"{name} was edited after it was written. Take the edit back and write a new "
+                "migration; if it was applied nowhere, run orm-core migrate sum."
+            )
+    found += [f"{name} has a sum and no file." for name in recorded if name not in present]
+    return found
