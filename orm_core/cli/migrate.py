@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from orm_core.cli import session
 
 if TYPE_CHECKING:
     from orm_core.migrations.migrations import Migrations
+    from orm_core.migrations.safety import FileReport
 
 _folder = click.option(
     "--folder",
@@ -98,21 +100,44 @@ def _fill(text: str) -> tuple[str, str]:
 @migrate.command()
 @_common
 @click.option("--to", metavar="NAME", help="Stop after this file: 001_users, or 1.")
-@click.option("--plan", is_flag=True, help="Print the SQL that would run, and run nothing.")
-def apply(url: str | None, folder: Path | None, to: str | None, plan: bool) -> None:
+@click.option("--plan", is_flag=True, help="Tell what would be done, and do nothing.")
+@_json
+def apply(url: str | None, folder: Path | None, to: str | None, plan: bool, as_json: bool) -> None:
     """Apply the pending migrations, each in a transaction of its own.
 
     One deployer at a time: another one waits, and then finds nothing to do. A migration that
-    meets a busy table is tried again.
+    meets a busy table is tried again. --plan runs each statement on a scratch copy of the schema
+    and tells which locks it takes on tables that are there, which it writes anew, and what is
+    dangerous about it, with the safer way.
     """
     with _migrations(url, folder) as migrations:
         if plan:
-            click.echo(migrations.sql(migrations.pending()) or "Nothing to apply.")
+            _print_plan(migrations.plan(), as_json)
             return
         names = migrations.apply(to)
+    if as_json:
+        click.echo(json.dumps({"applied": names}))
+        return
     for name in names:
         click.echo(f"applied  {name}")
     click.echo(f"{len(names)} migration(s) applied." if names else "Nothing to apply.")
+
+
+def _print_plan(reports: list[FileReport], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([asdict(report) for report in reports]))
+        return
+    if not reports:
+        click.echo("Nothing to apply.")
+    for report in reports:
+        way_back = "can be rolled back" if report.reversible else "can NOT be rolled back"
+        click.secho(f"{report.name}  ({way_back})", bold=True)
+        for effect in report.effects:
+            click.echo(f"  {effect.sql}")
+            for table, mode in effect.locks:
+                click.echo(f"      {mode} on {table}")
+            for danger in effect.dangers:
+                click.secho(f"      ! {danger}", fg="red")
 
 
 @migrate.command()

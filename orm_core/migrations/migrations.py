@@ -24,6 +24,7 @@ from orm_core.migrations.catalog import Catalog
 from orm_core.migrations.diff import diff
 from orm_core.migrations.files import names_in
 from orm_core.migrations.generate import Answers, Proposal, propose
+from orm_core.migrations.safety import FileReport, inspect
 from orm_core.migrations.scratch import ScratchServer
 from orm_core.migrations.statements import Direction, statements
 from orm_core.migrations.words import differences
@@ -140,6 +141,16 @@ class Migrations:
     def rollback(self, count: int = 1) -> list[str]:
         """Undo the last ``count`` files; answers their names, the latest first."""
         return runner.rollback(self._live, self.folder, count)
+
+    def plan(self) -> list[FileReport]:
+        """What the pending files would do, each statement run on a scratch copy of the schema.
+
+        Tells the locks taken on tables that are there, the tables written anew, whether the file
+        can be rolled back, and what is dangerous, with the safer way.
+        """
+        found = self.status()
+        with ScratchServer(self.database) as server, server.database() as scratch:
+            return inspect(scratch, self.folder, found.applied, found.pending)
 
     def fake(self, to: str | None = None) -> list[str]:
         """Note the pending files as applied without running them."""
