@@ -38,21 +38,34 @@ _bound: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
 
 def record(event: QueryEvent) -> None:
     """Count one statement."""
-    key = event.operation, event.table
-    children = _bound.get(key)
-    if children is None:
-        children = _bound[key] = (queries.labels(*key), durations.labels(*key))
-    children[0].inc()
-    children[1].observe(event.seconds)
+    count, duration = _children(event.operation, event.table)
+    count.inc()
+    duration.observe(event.seconds)
     if event.error is not None:
         kind = event.error.kind if isinstance(event.error, QueryError) else "other"
-        failures.labels(*key, kind).inc()
+        failures.labels(event.operation, event.table, kind).inc()
 
 
 def observe(tables: Iterable[str]) -> None:
-    """Count the statements on these tables, and those on none or others."""
-    for table in (*tables, NONE, OTHER):
+    """Count the statements on these tables, and those on none or others.
+
+    The series of each table are there from the start, at 0, so that a rate can be taken of the
+    first one.
+    """
+    for table in tables:
         signals.connect(record, table)
+        for operation in ("select", "insert", "update", "delete"):
+            _children(operation, table)
+    for table in (NONE, OTHER):
+        signals.connect(record, table)
+
+
+def _children(operation: str, table: str) -> tuple[Counter, Histogram]:
+    key = operation, table
+    children = _bound.get(key)
+    if children is None:
+        children = _bound[key] = (queries.labels(*key), durations.labels(*key))
+    return children
 
 
 class PoolCollector(Collector):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import peewee
 
+from orm_core import settings
 from orm_core.database.events import signals
 from orm_core.errors import RegistryError
 from orm_core.models.base import BaseModel
@@ -145,18 +146,28 @@ class Registry:
         metrics.observe(self.tables)
 
     def discover(
-        self, namespace: str = NAMESPACE, entry_points: str = ENTRY_POINTS
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        namespace: str = NAMESPACE,
+        entry_points: str = ENTRY_POINTS,
     ) -> tuple[Domain, ...]:
         """Register what the namespace's packages and the installed packages offer.
 
+        Only domains of these ``names`` (default: those of ``ORM_CORE_DOMAINS``, else all).
+
         A package of the namespace offers its ``domain``; an entry point names a ``Domain``.
-        An import error stops everything: a domain that is passed over would look like tables to
+        A package of the namespace and an entry point go by the domain's name. An import error stops everything: a domain that is passed over would look like tables to
         drop. Answers the domains found, in the order of their names.
         """
-        found = {domain.name: domain for domain in _in_namespace(namespace)}
-        for domain in _in_entry_points(entry_points):
+        wanted = _wanted(names)
+        found = {domain.name: domain for domain in _in_namespace(namespace, wanted)}
+        for domain in _in_entry_points(entry_points, wanted):
             if found.setdefault(domain.name, domain) != domain:
                 raise RegistryError(f"Two installed packages offer a domain {domain.name!r}.")
+        missing = sorted(set(wanted or ()) - set(found))
+        if missing:
+            raise RegistryError(f"There is no domain {', '.join(missing)} to discover.")
         domains = tuple(found[name] for name in sorted(found))
         self.register(*domains)
         return domains
@@ -182,7 +193,14 @@ class Registry:
         return router(database, folder)
 
 
-def _in_namespace(namespace: str) -> Iterator[Domain]:
+def _wanted(names: Iterable[str] | None) -> frozenset[str] | None:
+    if names is None:
+        text = settings.load().domains
+        names = [name.strip() for name in text.split(",")] if text else None
+    return None if names is None else frozenset(names)
+
+
+def _in_namespace(namespace: str, wanted: frozenset[str] | None) -> Iterator[Domain]:
     try:
         package = importlib.import_module(namespace)
     except ModuleNotFoundError as error:
@@ -190,6 +208,8 @@ def _in_namespace(namespace: str) -> Iterator[Domain]:
             return
         raise
     for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda one: one.name):
+        if wanted is not None and found.name not in wanted:
+            continue
         module = importlib.import_module(f"{namespace}.{found.name}")
         domain = getattr(module, "domain", None)
         if not isinstance(domain, Domain):
@@ -200,8 +220,10 @@ def _in_namespace(namespace: str) -> Iterator[Domain]:
         yield domain
 
 
-def _in_entry_points(group: str) -> Iterator[Domain]:
+def _in_entry_points(group: str, wanted: frozenset[str] | None) -> Iterator[Domain]:
     for entry in sorted(metadata.entry_points(group=group), key=lambda one: one.name):
+        if wanted is not None and entry.name not in wanted:
+            continue
         domain = entry.load()
         if not isinstance(domain, Domain):
             raise RegistryError(f"The entry point {entry.value} of {group} is no Domain.")

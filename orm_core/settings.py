@@ -34,6 +34,7 @@ class Settings:
     connect_timeout: int = 5
     statement_timeout: float | None = None
     token_keys: str | None = field(default=None, repr=False)
+    domains: str | None = None
     migrations_dir: Path = Path("migrations")
     embedded_dir: Path = Path(".orm_core")
 
@@ -70,6 +71,7 @@ VARIABLES: Final[tuple[tuple[str, str, str], ...]] = (
     ("connect_timeout", "ORM_CORE_CONNECT_TIMEOUT", "seconds to wait for the server's answer"),
     ("statement_timeout", "ORM_CORE_STATEMENT_TIMEOUT", "seconds a statement may take"),
     ("token_keys", "ORM_CORE_TOKEN_KEYS", "key ring of encrypted columns: id:hex,id:hex"),
+    ("domains", "ORM_CORE_DOMAINS", "names of the domains to discover: users,orders; unset: all"),
     ("migrations_dir", "ORM_CORE_MIGRATIONS_DIR", "folder of the migration files"),
     ("embedded_dir", "ORM_CORE_EMBEDDED_DIR", "folder of the embedded PostgreSQL"),
 )

@@ -79,7 +79,7 @@ def orm_core_server() -> Iterator[Server]:
         yield _server(parse(server.start().url))
     finally:
         server.remove()
-        folder.rmdir()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _server(url: DatabaseUrl) -> Server:

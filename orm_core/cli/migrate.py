@@ -215,7 +215,7 @@ def drift(url: str | None, folder: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"differences": found.differences, "sql": found.sql}))
     elif found:
-        click.echo("To agree with its files the database lacks:")
+        click.echo("What would make the database agree with its files:")
         for words in found.differences:
             click.echo(f"  {words}")
         click.echo("SQL that would mend it:")

@@ -47,6 +47,8 @@ _ADVICE: Final[dict[str, str]] = {
     "applied? (orm-core migrate status)",
     errorcodes.DUPLICATE_TABLE: "a table or index of that name exists already; see orm-core "
     "migrate status for what was applied here",
+    errorcodes.DUPLICATE_OBJECT: "a type or another object of that name exists already; see "
+    "orm-core migrate status for what was applied here",
     errorcodes.INSUFFICIENT_PRIVILEGE: "the role lacks a privilege",
     errorcodes.READ_ONLY_SQL_TRANSACTION: "the transaction is read-only",
     errorcodes.SYNTAX_ERROR: "the SQL has a syntax error",

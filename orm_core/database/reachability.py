@@ -102,11 +102,12 @@ def _ask(host: str, port: int, params: dict[str, Any]) -> str | None:
     mode = str(params.get("sslmode", "prefer"))
     if host.startswith("/"):
         link = socket.socket(socket.AF_UNIX)
-        link.settimeout(_PATIENCE)
-        link.connect(str(Path(host) / f".s.PGSQL.{port}"))
     else:
         link = socket.create_connection((host, port), timeout=_PATIENCE)
     with link:
+        if host.startswith("/"):
+            link.settimeout(_PATIENCE)
+            link.connect(str(Path(host) / f".s.PGSQL.{port}"))
         if mode not in ("disable", "allow") and not host.startswith("/"):
             link.sendall(struct.pack("!ii", 8, _SSL_REQUEST))
             if link.recv(1) == b"S":

@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psycopg2
-
 from orm_core.database.connection import Database
 from orm_core.errors import MigrationError, QueryError
 from orm_core.migrations import catalog, runner
@@ -119,7 +117,7 @@ class _Author:
         undo = [rename.down for rename in reversed(renames)]
         first = _Draft("", [rename.up for rename in renames], undo, [])
         if not labels or not rest:
-            first.words = summary(self.start, self.goal, [rename.words for rename in renames])
+            first.words = summary(named, self.goal, [rename.words for rename in renames])
             first.up += [step.sql for step in steps]
             first.down = self._back(self.goal, named) + undo
             first.losses = _losses(steps)
@@ -276,22 +274,16 @@ def _prove(
             one.write(copy)
         try:
             runner.apply(database, copy)
-            _expect(database, goal, "applied, the files do not give the models' schema")
+            _expect(database, goal, "Applied, the files do not give the models' schema")
             runner.rollback(database, copy, len(files))
-            _expect(database, start, "rolled back, the files do not give the earlier schema")
+            _expect(database, start, "Rolled back, the files do not give the earlier schema")
             runner.apply(database, copy)
-            _expect(database, goal, "applied again, the files do not give the models' schema")
-        except (QueryError, psycopg2.Error) as error:
-            texts = "\n".join(one.text() for one in files)
-            raise MigrationError(
-                f"The proof failed, nothing was written: {error}\n\n{texts}"
-            ) from error
+            _expect(database, goal, "Applied again, the files do not give the models' schema")
+        except MigrationError as error:
+            raise MigrationError(f"The proof failed, nothing was written. {error}") from error
 
 
 def _expect(database: Database, wanted: Catalog, complaint: str) -> None:
     found = catalog.read(database)
     if found != wanted:
-        raise MigrationError(
-            f"The proof failed, nothing was written: {complaint}: "
-            f"{'; '.join(differences(found, wanted))}."
-        )
+        raise MigrationError(f"{complaint}: {'; '.join(differences(found, wanted))}.")

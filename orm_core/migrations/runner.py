@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import peewee
 
-from orm_core.errors import LockTimeout, MigrationError
+from orm_core.errors import LockTimeout, MigrationError, QueryError
 from orm_core.migrations.catalog import HISTORY
 from orm_core.migrations.files import names_in
 
@@ -60,15 +60,28 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
     class PatientRouter(Router):
         """A Router whose files wait for busy tables without making others wait."""
 
+        def run(self, name: str | None = None, *, fake: bool = False) -> list[str]:
+            """What is pending, under the deploy lock."""
+            with _deploying(database):
+                return list(super().run(name, fake=fake))
+
+        def rollback(self) -> None:
+            """The latest file, under the deploy lock."""
+            with _deploying(database):
+                super().rollback()
+
         def run_one(self, name: str, migrator: Any, **options: Any) -> Any:
             """One file; each attempt is a transaction of its own."""
             for attempt in range(1, ATTEMPTS + 1):
                 try:
                     return super().run_one(name, migrator, **options)
-                except LockTimeout:
-                    if attempt == ATTEMPTS:
-                        raise
+                except QueryError as error:
                     migrator.__ops__ = []
+                    if not isinstance(error, LockTimeout) or attempt == ATTEMPTS:
+                        raise MigrationError(
+                            f"Migration {name} failed and changed nothing; the ones before it "
+                            f"stand. {error}"
+                        ) from error
                     _pause(name, attempt)
             raise AssertionError  # the last attempt returns or raises
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from orm_core.database.connection import Database
+from orm_core.errors import MigrationError
 from orm_core.migrations import catalog, runner
 from orm_core.migrations.catalog import HISTORY
 
@@ -154,12 +155,10 @@ def _inspect_file(observed: _Observed, folder: Path, name: str) -> FileReport:
 
 
 def _comes_back(observed: Database, folder: Path, name: str, before: catalog.Catalog) -> bool:
-    from orm_core.errors import QueryError
-
     try:
         runner.rollback(observed, folder, 1)
         same = catalog.read(observed) == before
-    except QueryError:
+    except MigrationError:
         same = False
     if name not in runner.applied(observed):
         runner.apply(observed, folder, name)

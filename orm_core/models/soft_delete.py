@@ -37,6 +37,16 @@ class SeesLiveRows(Node):
         """The same query over deleted rows only; joined models' rows may be either."""
         return self._seeing("deleted")
 
+    def where(self: Q, *expressions: Any) -> Q:
+        """The same query with more conditions, all of which must hold."""
+        query: Q = super().where(*predicates(expressions))
+        return query
+
+    def orwhere(self: Q, *expressions: Any) -> Q:
+        """The same query, or these conditions."""
+        query: Q = super().orwhere(*predicates(expressions))
+        return query
+
     def _seeing(self: Q, visibility: Visibility) -> Q:
         query: Q = self.clone()
         query._visibility = visibility
@@ -70,6 +80,16 @@ def both(one: Any, other: Any) -> Any:
     if one is None or other is None:
         return other if one is None else one
     return Expression(one, peewee.OP.AND, other)
+
+
+def predicates(where: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What was given to where(); a str, which SQL would take for a value, is refused."""
+    if not all(isinstance(one, Node | bool) for one in where):
+        raise InvalidValue(
+            'where() takes predicates, as in where(User.email == "ada@example.com"); no SQL was '
+            "sent."
+        )
+    return where
 
 
 class SelectQuery(SeesLiveRows, peewee.ModelSelect):

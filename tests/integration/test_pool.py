@@ -1,0 +1,720 @@
+"""The pool of connections: fair, bounded, and robust against what happens to connections."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import peewee
+import psycopg2
+import pytest
+
+from domains.orders import Order
+from domains.users import User
+from orm_core import (
+    ConnectionFailed,
+    ConnectionLost,
+    OrmCoreError,
+    PoolTimeout,
+    StatementTimeout,
+    close_db,
+    connect_db,
+    db,
+    initialize_db,
+    transaction,
+)
+from orm_core.database import pool as pool_module
+from orm_core.database.pool import Pool, PoolStats
+
+DEADLINE = 10.0
+Point = Callable[..., None]
+
+
+@pytest.fixture
+def point(orm_core_worker_url: str) -> Iterator[Point]:
+    """Points ``db`` at an empty database that nobody writes to, with a pool of this size."""
+
+    def point_at(size: int = 10, **settings: Any) -> None:
+        initialize_db(orm_core_worker_url, pool_size=size, **settings)
+
+    yield point_at
+    close_db()
+
+
+@contextmanager
+def threads(*targets: Callable[[], Any]) -> Iterator[list[Any]]:
+    """Run functions in threads beside the block; their results, or errors, are in the list."""
+    results: list[Any] = [None] * len(targets)
+
+    def run(place: int, target: Callable[[], Any]) -> None:
+        try:
+            results[place] = target()
+        except Exception as error:
+            results[place] = error
+
+    started = [
+        threading.Thread(target=run, args=(place, target), daemon=True)
+        for place, target in enumerate(targets)
+    ]
+    for thread in started:
+        thread.start()
+    yield results
+    for thread in started:
+        thread.join(DEADLINE)
+        assert not thread.is_alive(), "a thread hangs"
+
+
+def until(condition: Callable[[], Any], what: str = "the condition holds") -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {DEADLINE:g} s: {what}"
+        time.sleep(0.005)
+
+
+def backend() -> int:
+    """The server process that answers this thread."""
+    return int(db.execute_sql("SELECT pg_backend_pid()").fetchone()[0])
+
+
+@contextmanager
+def another_session() -> Iterator[Any]:
+    """A cursor of a connection beside the pool."""
+    connection = psycopg2.connect(dbname=db.database, **db.connect_params)
+    try:
+        connection.autocommit = True
+        yield connection.cursor()
+    finally:
+        connection.close()
+
+
+def kill(*pids: int) -> None:
+    """End server processes, and wait until they are gone."""
+    with another_session() as cursor:
+        for pid in pids:
+            cursor.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,))
+            assert cursor.fetchone() == (True,)
+
+
+class Holder:
+    """What holds a connection in another thread until it is told to go."""
+
+    def __init__(self) -> None:
+        self._go = threading.Event()
+        self.pids: list[int] = []
+
+    def __call__(self) -> int:
+        with db.connection_context():
+            self.pids.append(backend())
+            assert self._go.wait(DEADLINE)
+            return backend()
+
+    def until_it_holds(self) -> None:
+        until(lambda: self.pids, "it has a connection")
+
+    def go(self) -> None:
+        self._go.set()
+
+
+# What a thread holds, and for how long
+
+
+def test_a_statement_outside_a_block_gives_its_connection_back_at_once(point):
+    point()
+    rows = iter(User.select())
+    assert (db.pool_stats(), list(rows)) == (PoolStats(10, 0, 1, 0), [])
+
+
+def test_a_statement_that_fails_gives_its_connection_back_too(point):
+    point()
+    with pytest.raises(OrmCoreError):
+        db.execute_sql("SELECT 1 / 0")
+    assert db.pool_stats() == (10, 0, 1, 0)
+
+
+def test_a_context_holds_one_connection_for_the_whole_block(point):
+    point()
+    with db.connection_context():
+        pids = {backend() for _ in range(3)}
+        assert db.pool_stats() == (10, 1, 0, 0)
+        with another_session() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = ANY(%s)", ([*pids],))
+            assert (len(pids), cursor.fetchone()) == (1, (1,))
+    assert db.pool_stats() == (10, 0, 1, 0)
+
+
+def test_a_context_inside_a_context_holds_the_same_connection(point):
+    point()
+    with db.connection_context():
+        outer = backend()
+        with db.connection_context():
+            assert backend() == outer
+        assert (backend(), db.pool_stats().in_use) == (outer, 1)
+
+
+def test_a_context_inside_a_transaction_holds_the_same_connection(point):
+    point()
+    with transaction():
+        outer = backend()
+        with db.connection_context():
+            assert backend() == outer
+        assert backend() == outer
+    assert db.pool_stats() == (10, 0, 1, 0)
+
+
+def test_a_transaction_holds_one_connection_and_gives_it_back(point):
+    point()
+    with transaction():
+        assert backend() == backend()
+        assert db.pool_stats().in_use == 1
+    assert db.pool_stats() == (10, 0, 1, 0)
+
+
+def test_an_open_connection_is_not_opened_twice(point):
+    point()
+    assert db.connect() is True
+    assert db.connect(reuse_if_open=True) is False
+    with pytest.raises(peewee.OperationalError):
+        db.connect()
+    assert (db.close(), db.close()) == (True, False)
+
+
+def test_a_connection_is_not_closed_inside_a_transaction(point):
+    point()
+    with transaction(), pytest.raises(peewee.OperationalError):
+        db.close()
+    assert db.is_closed()
+
+
+def test_the_connection_used_last_is_used_first(point):
+    point()
+    with threads(backend, backend) as found, db.connection_context():
+        first = backend()
+    assert backend() in (first, *found)
+    assert backend() == backend()
+
+
+def test_sessions_speak_utc(point):
+    point()
+    assert db.execute_sql("SHOW timezone").fetchone() == ("UTC",)
+
+
+def test_the_statement_timeout_is_in_force(point):
+    point(statement_timeout=0.05)
+    with pytest.raises(StatementTimeout):
+        db.execute_sql("SELECT pg_sleep(10)")
+
+
+# Many threads
+
+
+def test_there_are_never_more_connections_than_the_pools_size(point):
+    point(size=3)
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    most: list[int] = []
+
+    def work() -> None:
+        for _ in range(20):
+            with db.connection_context():
+                most.append(db.execute_sql(query).fetchone()[0])
+            assert db.pool_stats().in_use <= 3
+
+    with threads(*[work] * 12) as results:
+        pass
+    assert results == [None] * 12
+    assert max(most) == 3
+    assert db.pool_stats() == (3, 0, 3, 0)
+
+
+def test_no_two_threads_have_the_same_connection_at_a_time(point):
+    point(size=4)
+    guard = threading.Lock()
+    held: set[int] = set()
+    clashes: list[int] = []
+
+    def work() -> None:
+        for _ in range(30):
+            with db.connection_context():
+                pid = backend()
+                with guard:
+                    clashes.extend(held & {pid})
+                    held.add(pid)
+                backend()
+                with guard:
+                    held.remove(pid)
+
+    with threads(*[work] * 12) as results:
+        pass
+    assert (results, clashes) == ([None] * 12, [])
+
+
+def test_those_who_wait_are_served_in_the_order_they_came(point):
+    point(size=1)
+    served: list[int] = []
+
+    def visitor(number: int) -> Callable[[], None]:
+        def visit() -> None:
+            with db.connection_context():
+                served.append(number)
+
+        return visit
+
+    with db.connection_context():
+        waiting = []
+        for number in range(8):
+            block = threads(visitor(number))
+            block.__enter__()
+            waiting.append(block)
+            until(lambda number=number: db.pool_stats().waiting == number + 1, "it waits")
+    for block in waiting:
+        block.__exit__(None, None, None)
+    assert served == list(range(8))
+
+
+def test_a_thread_that_comes_back_does_not_overtake_those_who_wait(point):
+    point(size=1)
+    order: list[str] = []
+
+    def visit() -> None:
+        with db.connection_context():
+            order.append("the one who waited")
+
+    db.connect()
+    with threads(visit):
+        until(lambda: db.pool_stats().waiting == 1, "it waits")
+        db.close()
+        with db.connection_context():
+            order.append("the one who came back")
+    assert order == ["the one who waited", "the one who came back"]
+
+
+def test_a_pool_that_is_exhausted_says_how_large_it_is(point):
+    point(size=2, pool_timeout=0.1)
+
+    one, two = Holder(), Holder()
+    with threads(one, two):
+        one.until_it_holds()
+        two.until_it_holds()
+        with pytest.raises(PoolTimeout) as caught:
+            db.execute_sql("SELECT 1")
+        one.go()
+        two.go()
+    for told in ("0.1 s", "all 2", "ORM_CORE_POOL_SIZE", "connection_context"):
+        assert told in str(caught.value)
+    assert isinstance(caught.value, peewee.OperationalError)
+
+
+def test_who_gave_up_waiting_leaves_the_queue(point):
+    point(size=1, pool_timeout=0.05)
+    with db.connection_context(), threads(lambda: db.execute_sql("SELECT 1")) as results:
+        until(lambda: isinstance(results[0], PoolTimeout), "it gave up")
+        assert db.pool_stats() == (1, 1, 0, 0)
+    connect_db()
+
+
+def test_who_is_interrupted_while_waiting_leaves_the_queue(point):
+    point(size=1)
+
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    holder = Holder()
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with threads(holder):
+            holder.until_it_holds()
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(Interrupted):
+                db.execute_sql("SELECT 1")
+            assert db.pool_stats() == (1, 1, 0, 0)
+            holder.go()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    connect_db()
+
+
+def test_the_statistics_tell_who_holds_and_who_waits(point):
+    point(size=1)
+    assert db.pool_stats() == PoolStats(size=1, in_use=0, idle=0, waiting=0)
+    db.connect()
+    with threads(backend):
+        until(lambda: db.pool_stats() == PoolStats(size=1, in_use=1, idle=0, waiting=1))
+        db.close()
+        until(lambda: db.pool_stats() == PoolStats(size=1, in_use=0, idle=1, waiting=0))
+
+
+# Connections that break
+
+
+def test_idle_connections_that_broke_are_replaced_before_use(point):
+    point()
+    with db.connection_context(), threads(backend) as other:
+        pids = {backend()}
+    pids.add(other[0])
+    kill(*pids)
+    assert backend() not in pids
+    assert db.pool_stats().idle <= 2
+    assert len({backend() for _ in range(5)} & pids) == 0
+
+
+def test_a_connection_that_was_idle_for_long_is_asked_before_use(point, monkeypatch):
+    point()
+    monkeypatch.setattr(pool_module, "PING_AFTER", -1.0)
+    assert backend() == backend()
+    assert db.pool_stats() == (10, 0, 1, 0)
+
+
+def test_a_connection_that_breaks_in_a_context_is_replaced_after_one_error(point):
+    point()
+    with db.connection_context():
+        first = backend()
+        kill(first)
+        with pytest.raises(ConnectionLost):
+            db.execute_sql("SELECT 1")
+        second = backend()
+        assert second != first
+        assert backend() == second
+        assert db.pool_stats() == (10, 1, 0, 0)
+    assert db.pool_stats() == (10, 0, 1, 0)
+
+
+def test_a_connection_that_broke_makes_room_for_one_who_waits(point):
+    point(size=1)
+    db.connect()
+    first = backend()
+    with threads(backend) as found:
+        until(lambda: db.pool_stats().waiting == 1, "it waits")
+        kill(first)
+        with pytest.raises(ConnectionLost):
+            db.execute_sql("SELECT 1")
+        db.close()
+    assert isinstance(found[0], int)
+    assert found[0] != first
+
+
+@pytest.mark.parametrize("then", ["SELECT 1", "SELECT 1 / 0"])
+def test_a_transaction_left_open_is_rolled_back_on_return(clone_db, then):
+    db.connect()
+    first = backend()
+    db.execute_sql("BEGIN")
+    db.execute_sql(
+        "INSERT INTO users (email, first_name, provider_account_id) VALUES ('a', 'b', 'c')"
+    )
+    with suppress(OrmCoreError):
+        db.execute_sql(then)
+    db.close()
+    assert (backend(), User.select().count()) == (first, 0)
+    assert db.execute_sql("SELECT now() = statement_timestamp()").fetchone() == (True,)
+
+
+def test_a_connection_in_the_middle_of_a_copy_is_not_used_again(point):
+    point()
+
+    class Broken:
+        def read(self, _: int = -1) -> bytes:
+            raise KeyboardInterrupt
+
+    with db.connection_context():
+        db.execute_sql("CREATE TEMP TABLE lines (line text)")
+        with pytest.raises((KeyboardInterrupt, psycopg2.Error)):
+            db.connection().cursor().copy_expert("COPY lines FROM STDIN", Broken())
+    assert db.execute_sql("SELECT 1").fetchone() == (1,)
+
+
+def test_the_connection_of_a_dead_thread_is_taken_back(point, caplog):
+    point(size=1)
+    with threads(db.connect):
+        pass
+    assert db.pool_stats().in_use == 1
+    connect_db()
+    assert db.pool_stats() == (1, 0, 1, 0)
+    assert "without returning its connection" in caplog.text
+
+
+def test_one_who_waits_gets_the_place_of_a_thread_that_died(point):
+    point(size=1, pool_timeout=3)
+    held, die = threading.Event(), threading.Event()
+
+    def hold_and_die() -> None:
+        db.connect()
+        held.set()
+        die.wait(DEADLINE)
+
+    with threads(hold_and_die):
+        assert held.wait(DEADLINE)
+        with threads(backend) as found:
+            until(lambda: db.pool_stats().waiting == 1, "it waits")
+            die.set()
+    assert isinstance(found[0], int)
+
+
+# Connecting
+
+
+class Gate:
+    """Opens real connections, once it is told to; or fails."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.fail = False
+        self.opened = 0
+
+    def connect(self) -> Any:
+        assert self.open.wait(DEADLINE)
+        if self.fail:
+            raise ConnectionFailed("no")
+        self.opened += 1
+        connection = psycopg2.connect(dbname=db.database, **db.connect_params)
+        connection.autocommit = True
+        return connection
+
+
+@pytest.fixture
+def gate(point: Point) -> Gate:
+    point()
+    return Gate()
+
+
+def test_a_connect_that_hangs_delays_no_thread_that_finds_an_idle_connection(gate):
+    pool = Pool(gate.connect, size=2, timeout=DEADLINE)
+    gate.open.set()
+    mine = pool.acquire()
+    gate.open.clear()
+    with threads(pool.acquire) as found:
+        until(lambda: pool.stats().in_use == 2, "it connects")
+        pool.release(mine)
+        started = time.monotonic()
+        for _ in range(10):
+            pool.release(pool.acquire())
+        assert time.monotonic() - started < 1
+        assert found == [None]
+        gate.open.set()
+    assert found[0] is not None
+    pool.release(found[0])
+    pool.close()
+
+
+def test_a_connect_that_fails_gives_its_place_back(gate):
+    pool = Pool(gate.connect, size=1, timeout=DEADLINE)
+    gate.open.set()
+    gate.fail = True
+    for _ in range(3):
+        with pytest.raises(ConnectionFailed):
+            pool.acquire()
+    assert pool.stats() == (1, 0, 0, 0)
+    gate.fail = False
+    pool.release(pool.acquire())
+    assert pool.stats() == (1, 0, 1, 0)
+    pool.close()
+
+
+def test_a_connect_that_fails_lets_the_next_in_the_queue_try(gate):
+    pool = Pool(gate.connect, size=1, timeout=DEADLINE)
+    gate.fail = True
+    with threads(pool.acquire) as first:
+        until(lambda: pool.stats().in_use == 1, "it connects")
+        with threads(pool.acquire) as second:
+            until(lambda: pool.stats().waiting == 1, "it waits")
+            gate.open.set()
+    assert [type(one) for one in (*first, *second)] == [ConnectionFailed, ConnectionFailed]
+    assert pool.stats() == (1, 0, 0, 0)
+
+
+def test_a_connection_is_opened_only_when_none_is_idle(gate):
+    gate.open.set()
+    pool = Pool(gate.connect, size=5, timeout=DEADLINE)
+    for _ in range(10):
+        pool.release(pool.acquire())
+    assert gate.opened == 1
+    pool.close()
+
+
+# Closing
+
+
+def test_closing_ends_the_idle_sessions(point):
+    point()
+    pid = backend()
+    close_db()
+    assert db.pool_stats() == (10, 0, 0, 0)
+    with another_session() as cursor:
+        until(lambda: not _is_alive(cursor, pid), "the session is gone")
+
+
+def test_a_closed_database_opens_again_at_the_next_statement(point):
+    point()
+    first = backend()
+    close_db()
+    assert backend() != first
+
+
+def test_closing_leaves_connections_that_others_use_until_they_return(point):
+    point()
+    holder = Holder()
+    with threads(holder) as again, another_session() as cursor:
+        holder.until_it_holds()
+        close_db()
+        assert _is_alive(cursor, holder.pids[0])
+        holder.go()
+        until(lambda: not _is_alive(cursor, holder.pids[0]), "the session is gone")
+    assert again == holder.pids
+    assert db.pool_stats() == (10, 0, 0, 0)
+
+
+def test_closing_does_not_forget_those_who_wait(point):
+    point(size=1, pool_timeout=3)
+    holder = Holder()
+    with threads(holder):
+        holder.until_it_holds()
+        with threads(backend) as found:
+            until(lambda: db.pool_stats().waiting == 1, "it waits")
+            close_db()
+            holder.go()
+    assert isinstance(found[0], int)
+
+
+def test_a_database_is_not_closed_inside_a_transaction(point):
+    point()
+    with transaction(), pytest.raises(peewee.OperationalError):
+        close_db()
+
+
+def test_initializing_anew_closes_what_was_open(point, orm_core_worker_url):
+    point()
+    pid = backend()
+    initialize_db(orm_core_worker_url)
+    with another_session() as cursor:
+        until(lambda: not _is_alive(cursor, pid), "the session is gone")
+
+
+def _is_alive(cursor: Any, pid: int) -> bool:
+    cursor.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", (pid,))
+    return cursor.fetchone() is not None
+
+
+# Forks
+
+
+def in_child(work: Callable[[], Any]) -> Any:
+    """What ``work`` answers, or raises as text, in a forked child that then ends normally."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            signal.alarm(int(DEADLINE))
+            with os.fdopen(writing, "wb") as answer:
+                try:
+                    pickle.dump(work(), answer)
+                except BaseException:
+                    pickle.dump(traceback.format_exc(), answer)
+            close_db()
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answer:
+        result = pickle.load(answer)
+    assert os.waitpid(child, 0)[1] == 0, result
+    return result
+
+
+forks = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
+
+@forks
+def test_a_forked_child_opens_a_connection_of_its_own(point):
+    point()
+    mine = backend()
+    assert in_child(backend) not in (None, mine)
+    assert backend() == mine
+
+
+@forks
+def test_a_fork_inside_a_context_leaves_the_parents_connection_alone(point):
+    point()
+    with db.connection_context():
+        mine = backend()
+        childs = in_child(backend)
+        assert isinstance(childs, int)
+        assert childs != mine
+        assert backend() == mine
+
+
+@forks
+def test_a_fork_inside_a_transaction_leaves_the_parents_transaction_alone(clone_db):
+    def insert(name: str) -> int:
+        User.create(email=name, first_name=name, provider_account_id=name)
+        return User.select().count()
+
+    with transaction():
+        insert("parent")
+        assert in_child(lambda: insert("child")) == 1
+        assert [user.email for user in User.select().order_by(User.email)] == ["child", "parent"]
+    assert User.select().count() == 2
+
+
+@forks
+def test_a_forked_child_starts_with_an_empty_pool(point):
+    point(size=2)
+    with db.connection_context():
+        assert in_child(db.pool_stats) == (2, 0, 0, 0)
+
+
+@forks
+def test_a_fork_while_other_threads_use_the_pool_does_not_hang_the_child(point):
+    point(size=2)
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            db.execute_sql("SELECT 1")
+
+    with threads(work, work, work):
+        children = [in_child(backend) for _ in range(5)]
+        stop.set()
+    assert all(isinstance(child, int) for child in children)
+    assert len(set(children)) == 5
+
+
+# All at once
+
+
+def test_threads_that_lose_connections_all_the_time_keep_the_books_right(point):
+    point(size=3)
+    stop = threading.Event()
+
+    def work() -> int:
+        done = 0
+        while not stop.is_set():
+            with suppress(ConnectionLost), db.connection_context():
+                done += db.execute_sql("SELECT 1").fetchone()[0]
+                Order.select().count()
+        return done
+
+    with threads(*[work] * 6) as done:
+        with another_session() as cursor:
+            for _ in range(15):
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+                stats = db.pool_stats()
+                assert stats.in_use + stats.idle <= 3
+                time.sleep(0.02)
+        stop.set()
+    assert all(isinstance(count, int) for count in done), done
+    assert sum(done) > 15
+    stats = db.pool_stats()
+    assert (stats.in_use, stats.waiting) == (0, 0)
+    assert stats.idle <= 3
