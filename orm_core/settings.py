@@ -7,6 +7,7 @@ and ``orm-core doctor`` print: each setting, its variable, its default and what 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -51,7 +52,9 @@ class Settings:
             )
         for name in ("pool_timeout", "statement_timeout"):
             value = getattr(self, name)
-            if value is not None and not (_is_number(value, int | float) and value > 0):
+            if value is not None and not (
+                _is_number(value, int | float) and 0 < value <= threading.TIMEOUT_MAX
+            ):
                 raise ConfigurationError(
                     f"ORM_CORE_{name.upper()} / {name} must be more than 0 seconds."
                 )
@@ -82,7 +85,12 @@ def environment() -> dict[str, str]:
     from dotenv import dotenv_values
 
     path = Path(".env")
-    dotenv = dotenv_values(path) if path.is_file() else {}
+    try:
+        dotenv = dotenv_values(path) if path.is_file() else {}
+    except (OSError, UnicodeError):
+        dotenv = None
+    if dotenv is None:  # not raised in the except block: a UnicodeError carries the whole text
+        raise ConfigurationError("The file .env can't be read; is it a text in UTF-8?")
     return {name: value for name, value in dotenv.items() if value is not None} | dict(os.environ)
 
 

@@ -41,6 +41,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
+class _ConnectionContext(peewee.ConnectionContext):
+    """Leaves the connection to the transaction that is around it, if there is one."""
+
+    def __exit__(self, *_: object) -> None:
+        self.db._state.ctx.pop()
+        if not self.db._state.ctx and not self.db.in_transaction():
+            self.db.close()
+
+
 class Database(peewee.PostgresqlDatabase):
     """A PostgreSQL database behind a pool; the one place that all statements pass.
 
@@ -118,13 +127,18 @@ class Database(peewee.PostgresqlDatabase):
         if self.is_closed():
             return False
         connection = self._state.conn
-        if self.is_deploying():
-            self._deployers.discard(id(connection))
-            if not connection.closed:
+        try:
+            if self.is_deploying() and not connection.closed:
                 deploy_lock.release(self)
-        self._state.reset()
-        self.pool.release(connection)
+        finally:
+            self._deployers.discard(id(connection))
+            self._state.reset()
+            self.pool.release(connection)
         return True
+
+    def connection_context(self) -> peewee.ConnectionContext:
+        """A block that holds one connection; inside another, or a transaction, the same one."""
+        return _ConnectionContext(self)
 
     def close_all(self) -> None:
         """Close every connection: the idle ones now, those of other threads on their return.
@@ -247,6 +261,7 @@ def _after_fork_in_child() -> None:
     # A child that used the parent's sockets would mix both their sessions.
     for database in list(_databases):
         database._state.reset()
+        database._deployers.clear()
         database.pool.forget()
 
 
@@ -294,6 +309,8 @@ def initialize_db(
         ssl_root_cert=config.ssl_root_cert,
         connect_timeout=config.connect_timeout,
     )
+    if connect_timeout is not None:
+        params["connect_timeout"] = connect_timeout  # before the URL's
     del params["dbname"]
     options = "-c timezone=UTC"
     if config.statement_timeout is not None:

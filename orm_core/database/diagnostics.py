@@ -31,6 +31,8 @@ _BY_STATE: Final[dict[str, type[errors.QueryError]]] = {
     errorcodes.CRASH_SHUTDOWN: errors.ConnectionLost,
     errorcodes.CANNOT_CONNECT_NOW: errors.ConnectionLost,
     errorcodes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT: errors.ConnectionLost,
+    errorcodes.READ_ONLY_SQL_TRANSACTION: errors.InvalidStatement,
+    errorcodes.IN_FAILED_SQL_TRANSACTION: errors.InvalidStatement,
 }
 _BY_CLASS: Final[dict[str, type[errors.QueryError]]] = {
     "08": errors.ConnectionLost,
@@ -71,6 +73,11 @@ def translate(error: BaseException, connection: Any) -> errors.OrmCoreError | No
     if isinstance(error, UnicodeEncodeError):
         return errors.InvalidValue(
             "A text has a lone surrogate, which UTF-8 can't carry; no SQL was sent."
+        )
+    if isinstance(error, IndexError | TypeError) or "format character" in str(error):
+        return errors.InvalidValue(
+            "The SQL has another number of %s than there are parameters, or a bare %, which is "
+            "written %% in SQL text; no SQL was sent."
         )
     if isinstance(error, ValueError) and not isinstance(error, errors.OrmCoreError):
         return errors.InvalidValue(

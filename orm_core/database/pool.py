@@ -24,6 +24,8 @@ logger = logging.getLogger("orm_core.pool")
 
 #: seconds idle after which a connection is pinged before use: firewalls forget silent ones
 PING_AFTER = 60.0
+#: seconds between looks for threads that died with a connection, while somebody waits for one
+RECLAIM_EVERY = 0.5
 
 
 class PoolStats(NamedTuple):
@@ -113,7 +115,7 @@ class Pool:
             waiter = _Waiter()
             self._waiters.append(waiter)
         try:
-            arrived = waiter.ready.wait(self._timeout)
+            arrived = self._wait(waiter)
         except BaseException:
             if not self._leave(waiter):
                 self._return_grant(waiter)
@@ -125,6 +127,16 @@ class Pool:
                 "ORM_CORE_POOL_SIZE / pool_size."
             )
         return waiter.connection, time.monotonic()
+
+    def _wait(self, waiter: _Waiter) -> bool:
+        """Whether something was handed over in time; looks for dead threads meanwhile."""
+        deadline = time.monotonic() + self._timeout
+        while (left := deadline - time.monotonic()) > 0:
+            if waiter.ready.wait(min(left, RECLAIM_EVERY)):
+                return True
+            with self._lock:
+                self._reclaim()
+        return waiter.ready.is_set()
 
     def _leave(self, waiter: _Waiter) -> bool:
         """Leave the queue; False when something was handed over in the meantime."""
@@ -190,6 +202,8 @@ class Pool:
         with self._lock:
             idle, self._idle = self._idle, []
             self._in_use.clear()
+            for _ in range(self._size):
+                self._grant()
         for connection, _ in idle:
             _close(connection)
 

@@ -1,8 +1,8 @@
 """Why a connection could not be made.
 
 libpq tells its reasons in prose, in the server's language, so the cause is found by asking
-again, step by step: does the name resolve, does something listen, what does the server say to a
-start-up message (an SQLSTATE), does the maintenance database let us in. Nothing secret is sent.
+again, step by step: does the name resolve, does something listen, does it speak TLS that can be
+verified, with which SQLSTATE does the server refuse. No password is sent as it is.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ import struct
 from pathlib import Path
 from typing import Any, Final
 
-import psycopg2
-
 from orm_core import errors
+from orm_core.database.handshake import state_of_session
 
-#: "Message Formats" in the PostgreSQL manual: protocol 3.0 and the code of an SSLRequest
-_PROTOCOL_3: Final = 196608
+#: "Message Formats" in the PostgreSQL manual: the code of an SSLRequest
 _SSL_REQUEST: Final = 80877103
 #: the longest wait for one step, in seconds: the caller waited for libpq already
 _PATIENCE: Final = 2.0
+
+
+class _NoTls(Exception):
+    """There is no TLS to be had, or none that can be verified."""
 
 
 def explain(params: dict[str, Any], elapsed: float) -> errors.ConnectionFailed:
@@ -32,7 +34,13 @@ def explain(params: dict[str, Any], elapsed: float) -> errors.ConnectionFailed:
     if timeout and elapsed >= timeout:
         return _timed_out(where, timeout)
     try:
-        answer = _ask(host, port, params)
+        state = _ask(host, port, params)
+    except _NoTls:
+        return errors.TlsFailed(
+            f"No verified TLS connection to {where}: the server offers no TLS, or its certificate "
+            "is not signed by a trusted root, or is for another name. Give the root certificate "
+            "(ORM_CORE_SSL_ROOT_CERT), or choose another mode (ORM_CORE_SSL_MODE)."
+        )
     except socket.gaierror:
         return errors.HostUnknown(
             f"The host name {host!r} does not resolve. Check its spelling in DATABASE_URL, and "
@@ -40,13 +48,13 @@ def explain(params: dict[str, Any], elapsed: float) -> errors.ConnectionFailed:
         )
     except TimeoutError:
         return _timed_out(where, timeout or _PATIENCE)
-    except (ConnectionRefusedError, FileNotFoundError, OSError):
+    except OSError:
         return errors.ConnectionRefused(
             f"Connection refused: nothing accepts connections at {where}. Is PostgreSQL running "
             "(docker compose ps, or orm-core db start for the embedded one), are host and port "
             "of DATABASE_URL right, and does a firewall let the port through?"
         )
-    return _refused_by_server(answer, params, where)
+    return _refused_by_server(state or "", params, where)
 
 
 def _timed_out(where: str, seconds: float) -> errors.ConnectTimeout:
@@ -56,25 +64,24 @@ def _timed_out(where: str, seconds: float) -> errors.ConnectTimeout:
     )
 
 
-def _refused_by_server(
-    state: str | None, params: dict[str, Any], where: str
-) -> errors.ConnectionFailed:
+def _refused_by_server(state: str, params: dict[str, Any], where: str) -> errors.ConnectionFailed:
     user, database = params.get("user") or "(the login name)", params["dbname"]
-    if state == "tls":
-        return errors.TlsFailed(
-            f"No verified TLS connection to {where}: the server offers no TLS, or its certificate "
-            "is not signed by a trusted root, or is for another name. Give the root certificate "
-            "(ORM_CORE_SSL_ROOT_CERT), or choose another mode (ORM_CORE_SSL_MODE)."
-        )
-    if state and state[:2] in ("53", "57"):
+    if state[:2] in ("53", "55", "57", "00"):
+        reason = f" (SQLSTATE {state})" if state != "00000" else ""
         return errors.ServerUnavailable(
-            f"The server at {where} takes no connection now (SQLSTATE {state}): it is starting, "
-            "stopping, or all its connections are in use (max_connections)."
+            f"The server at {where} takes no connection now{reason}: it is starting, stopping, or "
+            "all connections that it (max_connections), the database or the user may have are in "
+            "use. Try again later, or look for who holds them (pg_stat_activity)."
         )
-    if state == "3D000" or (state != "28000" and _lets_in_elsewhere(params)):
+    if state == "3D000":
         return errors.DatabaseMissing(
             f"The server at {where} has no database {database!r}. Create it (createdb "
             f"{database}), or correct the name at the end of DATABASE_URL."
+        )
+    if state == "42501":
+        return errors.AuthenticationFailed(
+            f"The server at {where} knows user {user!r}, who may not enter the database "
+            f"{database!r}: GRANT CONNECT ON DATABASE to the user."
         )
     return errors.AuthenticationFailed(
         f"The server at {where} refuses user {user!r}: wrong password, no such user, or "
@@ -83,63 +90,52 @@ def _refused_by_server(
     )
 
 
-def _lets_in_elsewhere(params: dict[str, Any]) -> bool:
-    """Whether the same user gets into the maintenance database, so that ours is what lacks."""
-    try:
-        connection = psycopg2.connect(**{**params, "dbname": "postgres"})
-    except psycopg2.Error:
-        return False
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (params["dbname"],))
-            return cursor.fetchone() is None
-    finally:
-        connection.close()
-
-
 def _ask(host: str, port: int, params: dict[str, Any]) -> str | None:
-    """Send a start-up message: the SQLSTATE of the refusal, "tls", or None for anything else."""
+    """The SQLSTATE with which the server refuses. Raises ``_NoTls``, or ``OSError``."""
     mode = str(params.get("sslmode", "prefer"))
-    if host.startswith("/"):
-        link = socket.socket(socket.AF_UNIX)
-    else:
-        link = socket.create_connection((host, port), timeout=_PATIENCE)
-    with link:
-        if host.startswith("/"):
-            link.settimeout(_PATIENCE)
-            link.connect(str(Path(host) / f".s.PGSQL.{port}"))
-        if mode not in ("disable", "allow") and not host.startswith("/"):
-            link.sendall(struct.pack("!ii", 8, _SSL_REQUEST))
-            if link.recv(1) == b"S":
-                link = _wrap(link, host, mode, params.get("sslrootcert"))
-                if link is None:
-                    return "tls"
-            elif mode != "prefer":
-                return "tls"
-        return _start_up(link, params)
+    with _link(host, port) as plain:
+        plain.settimeout(_PATIENCE)
+        if mode in ("disable", "allow") or host.startswith("/"):
+            return _state(plain, params)
+        plain.sendall(struct.pack("!ii", 8, _SSL_REQUEST))
+        if plain.recv(1) == b"S":
+            with _wrap(plain, host, mode, params.get("sslrootcert")) as link:
+                return _state(link, params)
+        if mode != "prefer":
+            raise _NoTls
+        return _state(plain, params)
 
 
-def _wrap(link: socket.socket, host: str, mode: str, root: object) -> Any:
-    context = ssl.create_default_context()
-    if root and root != "system":
-        context.load_verify_locations(str(root))
-    context.check_hostname = mode == "verify-full"
-    if not mode.startswith("verify"):
-        context.verify_mode = ssl.CERT_NONE
+def _link(host: str, port: int) -> socket.socket:
+    if not host.startswith("/"):
+        return socket.create_connection((host, port), timeout=_PATIENCE)
+    link = socket.socket(socket.AF_UNIX)
     try:
+        link.settimeout(_PATIENCE)
+        link.connect(str(Path(host) / f".s.PGSQL.{port}"))
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+def _wrap(link: socket.socket, host: str, mode: str, root: object) -> ssl.SSLSocket:
+    """As libpq: ``require`` verifies too, once a root certificate is given."""
+    verified = mode.startswith("verify") or (mode == "require" and root is not None)
+    try:
+        context = ssl.create_default_context(
+            cafile=str(root) if verified and root != "system" else None
+        )
+        context.check_hostname = mode == "verify-full"
+        if not verified:
+            context.verify_mode = ssl.CERT_NONE
         return context.wrap_socket(link, server_hostname=host)
-    except (ssl.SSLError, OSError):
-        return None
+    except TimeoutError:
+        raise
+    except (OSError, ValueError):
+        raise _NoTls from None
 
 
-def _start_up(link: Any, params: dict[str, Any]) -> str | None:
-    pairs = {"user": params.get("user") or "postgres", "database": params["dbname"]}
-    body = b"".join(
-        key.encode() + b"\0" + str(value).encode() + b"\0" for key, value in pairs.items()
-    )
-    link.sendall(struct.pack("!ii", 9 + len(body), _PROTOCOL_3) + body + b"\0")
-    answer = link.recv(4096)
-    if answer[:1] != b"E":
-        return None
-    codes = (part[1:] for part in answer[5:].split(b"\0") if part[:1] == b"C")
-    return next(codes, b"").decode("ascii", "replace") or None
+def _state(link: Any, params: dict[str, Any]) -> str | None:
+    user, password = str(params.get("user") or "postgres"), params.get("password")
+    return state_of_session(link, user, str(params["dbname"]), password)

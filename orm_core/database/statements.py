@@ -3,7 +3,7 @@
 ``describe('SELECT ... FROM "users" AS "t1"')`` answers ``Statement("select", ("users",))``.
 It reads words and quoted names only, at their depth of parentheses; literals, comments and
 dollar-quoted bodies are passed over (PostgreSQL manual, "Lexical Structure"). Answers are kept
-for the 1,024 texts used last, so that a repeated statement costs one look-up.
+for the 1,024 short texts used last, so that a repeated statement costs one look-up.
 """
 
 from __future__ import annotations
@@ -24,16 +24,22 @@ TRANSACTION_OPERATIONS = frozenset({"begin", "commit", "rollback", "savepoint", 
 
 _TOKEN = re.compile(
     r"""
-      (?P<skip> --[^\n]* | /\*.*?\*/ | E'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*'
+      (?P<skip> --[^\n]* | E'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*'
               | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
+    | (?P<comment> /\* )
     | (?P<open> \( ) | (?P<close> \) ) | (?P<comma> , )
     | (?P<name> (?:"(?:[^"]|"")+"|[^\W\d][\w$]*) (?:\s*\.\s*(?:"(?:[^"]|"")+"|[^\W\d][\w$]*))* )
     """,
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
+_COMMENT_MARK = re.compile(r"/\*|\*/")
 _VERBS = {"select", "insert", "update", "delete", "merge", "values", "table"}
 _BEFORE_TABLE = {"from", "join", "into", "update", "table", "truncate", "copy", "using", "only"}
 _NOT_A_TABLE = {"select", "only", "lateral", "set", "if", "not", "exists", "values", "on", "where"}
+
+
+#: characters of a statement that are read
+_LONG = 20_000
 
 
 class Statement(NamedTuple):
@@ -43,14 +49,22 @@ class Statement(NamedTuple):
     tables: tuple[str, ...]
 
 
-@lru_cache(maxsize=1024)
 def describe(sql: str) -> Statement:
     """The operation and the tables of one statement."""
+    if len(sql) > _LONG:
+        return _describe(sql[:_LONG])  # a slice that is not kept: the text may be megabytes
+    return _kept(sql)
+
+
+def _describe(sql: str) -> Statement:
     depth, operation, previous = 0, "", ""
     found: list[tuple[int, int, str]] = []
-    for match in _TOKEN.finditer(sql[:20_000]):
-        kind = match.lastgroup
-        if kind == "open":
+    place = 0
+    while match := _TOKEN.search(sql, place):
+        kind, place = match.lastgroup, match.end()
+        if kind == "comment":
+            place = _end_of_comment(sql, place)
+        elif kind == "open":
             depth += 1
         elif kind == "close":
             depth -= 1
@@ -59,7 +73,7 @@ def describe(sql: str) -> Statement:
         elif kind == "name":
             text = match["name"]
             word = text.lower()
-            if (not operation or operation == "with") and depth == 0:
+            if not operation or (operation == "with" and depth == 0):
                 operation = _operation(operation, word)
             if previous in _BEFORE_TABLE and word not in _NOT_A_TABLE:
                 found.append((depth, len(found), _unquote(text)))
@@ -72,6 +86,19 @@ def describe(sql: str) -> Statement:
     return Statement(operation if operation in OPERATIONS else "other", names)
 
 
+def _end_of_comment(sql: str, place: int) -> int:
+    """Comments nest: ``/* a /* b */ c */`` is one."""
+    depth = 1
+    for mark in _COMMENT_MARK.finditer(sql, place):
+        depth += 1 if mark[0] == "/*" else -1
+        if not depth:
+            return mark.end()
+    return len(sql)
+
+
+_kept = lru_cache(maxsize=1024)(_describe)
+
+
 def _operation(current: str, word: str) -> str:
     if current == "with":  # the main verb follows the parentheses of the last CTE
         return _SYNONYMS.get(word, word) if word in _VERBS else current
@@ -80,4 +107,8 @@ def _operation(current: str, word: str) -> str:
 
 def _unquote(name: str) -> str:
     parts = re.findall(r'"((?:[^"]|"")+)"|([^\W\d][\w$]*)', name)
-    return ".".join(quoted.replace('""', '"') if quoted else bare.lower() for quoted, bare in parts)
+    return ".".join(
+        # A dot inside quotes parts nothing: "a.b" is one name, and keeps its quotes.
+        (f'"{quoted}"' if "." in quoted else quoted.replace('""', '"')) if quoted else bare.lower()
+        for quoted, bare in parts
+    )

@@ -55,6 +55,7 @@ class Transaction(ContextDecorator):
         self._read_only = read_only
         self._thread: int | None = None
         self._savepoint: str | None = None
+        self._outer: Transaction = self
         self._connected_here = False
         self._callbacks: list[Callable[[], object]] = []
         self._open = False
@@ -101,7 +102,7 @@ class Transaction(ContextDecorator):
 
         ``begin`` is there for code written for Peewee; only True is meaningful inside a block.
         """
-        self.check()
+        self._check_innermost()
         self._callbacks.clear()
         if self._savepoint:
             self._database.statement(f"ROLLBACK TO SAVEPOINT {self._savepoint}")
@@ -115,15 +116,31 @@ class Transaction(ContextDecorator):
 
         ``begin``: see ``rollback``.
         """
-        self.check()
+        self._check_innermost()
         if self._savepoint:
-            self._database.statement(f"RELEASE SAVEPOINT {self._savepoint}")
+            self._release()
             self._database.statement(f"SAVEPOINT {self._savepoint}")
             return
-        self._commit()
-        if begin:
+        callbacks, self._callbacks = self._callbacks, []
+        try:
+            self._commit()
+        finally:
+            if begin:
+                self._begin_again()
+        _run(callbacks)
+
+    def _check_innermost(self) -> None:
+        self.check()
+        if self._database.top_transaction() is not self:
+            raise TransactionError(
+                "A block inside this one is still running; only the innermost block can be "
+                "committed or rolled back by hand."
+            )
+
+    def _begin_again(self) -> None:
+        """Also after a COMMIT that failed, so that what follows is not committed one by one."""
+        if not self._database.connection().closed:
             self._database.begin(self._mode())
-        self._run_callbacks()
 
     # -- the block --------------------------------------------------------------------------
 
@@ -146,11 +163,13 @@ class Transaction(ContextDecorator):
                 "Isolation and read_only are set by the outermost block; this one is inside "
                 "another and becomes a savepoint."
             )
-        if not isinstance(self._database.top_transaction(), Transaction):
+        outer = self._database.top_transaction()
+        if not isinstance(outer, Transaction):
             raise TransactionError("A transaction can't begin inside manual_commit().")
         name = f"sp_{depth}"
         self._database.statement(f"SAVEPOINT {name}")
         self._savepoint = name
+        self._outer = outer
 
     def _enter_transaction(self) -> None:
         self._connected_here = self._database.connect(reuse_if_open=True)
@@ -183,7 +202,7 @@ class Transaction(ContextDecorator):
         finally:
             self._disconnect()
         if exc is None:
-            self._run_callbacks()
+            _run(self._callbacks)
 
     def _leave_stack(self) -> None:
         if self._database.top_transaction() is not self:
@@ -200,10 +219,13 @@ class Transaction(ContextDecorator):
         if failed:
             self._roll_back_quietly()
             return
+        self._release()
+
+    def _release(self) -> None:
+        """What the savepoint did, and its callbacks, now hang on the block around it."""
         self._database.statement(f"RELEASE SAVEPOINT {self._savepoint}")
-        outer = self._database.top_transaction()
-        assert isinstance(outer, Transaction)  # noqa: S101 - told so on entry
-        outer._callbacks.extend(self._callbacks)
+        self._outer._callbacks.extend(self._callbacks)
+        self._callbacks.clear()
 
     def _commit(self) -> None:
         if self._database.transaction_failed():
@@ -236,13 +258,13 @@ class Transaction(ContextDecorator):
         if self._connected_here:
             self._database.close()
 
-    def _run_callbacks(self) -> None:
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            try:
-                callback()
-            except Exception:
-                logger.exception("An on_commit callback failed; the transaction is committed.")
+
+def _run(callbacks: list[Callable[[], object]]) -> None:
+    for callback in callbacks:
+        try:
+            callback()
+        except Exception:
+            logger.exception("An on_commit callback failed; the transaction is committed.")
 
 
 def _aborted(kind: str) -> TransactionAborted:

@@ -10,6 +10,9 @@ import ipaddress
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import psycopg2
+from psycopg2 import extensions
+
 from orm_core.errors import ConfigurationError
 from orm_core.settings import SSL_MODES
 
@@ -102,19 +105,25 @@ def parse(url: str) -> DatabaseUrl:
     shape = "postgresql://user:password@host:5432/database"
     if not isinstance(url, str):
         raise ConfigurationError(f"The database URL must be a text like {shape}.")
+    unreadable = ConfigurationError(
+        f"The database URL can't be read: the form is {shape}; write special characters of "
+        "the password as %XX (RFC 3986)."
+    )
     try:
         parts = urlsplit(url.strip())
         port = parts.port
     except ValueError:
-        raise ConfigurationError(
-            f"The database URL can't be read: the form is {shape}; write special characters of "
-            "the password as %XX (RFC 3986)."
-        ) from None
+        parts, port = None, None
+    # Raised here: the ValueError quotes the URL, and would hang on the error as its context.
+    if parts is None:
+        raise unreadable
     if parts.scheme not in ("postgresql", "postgres"):
         raise ConfigurationError(
             f"The database URL must start with postgresql:// or postgres://, as in {shape}."
         )
-    options = dict(parse_qsl(parts.query))
+    if "@" in parts.path or parts.fragment:
+        raise unreadable  # a raw / or # in the password
+    options = dict(parse_qsl(parts.query.replace("+", "%2B")))  # as libpq: + is no space
     database = unquote(parts.path.lstrip("/")) or options.pop("dbname", "")
     if not database:
         raise ConfigurationError(f"The database URL names no database: the form is {shape}.")
@@ -122,8 +131,21 @@ def parse(url: str) -> DatabaseUrl:
     user = unquote(parts.username) if parts.username else options.pop("user", None)
     password = unquote(parts.password) if parts.password is not None else None
     password = options.pop("password", None) if password is None else password
-    try:
-        port = int(options.pop("port", "") or port or DEFAULT_PORT)
-    except ValueError:
-        raise ConfigurationError("The port of the database URL is not a number.") from None
-    return DatabaseUrl(host, port, user, password, database, tuple(options.items()))
+    number = options.pop("port", "") or str(port if port is not None else DEFAULT_PORT)
+    if not (number.isascii() and number.isdigit() and 0 < int(number) < 65536):
+        raise ConfigurationError("The port of the database URL is not a number from 1 to 65535.")
+    _check_options(options)
+    return DatabaseUrl(host, int(number), user, password, database, tuple(options.items()))
+
+
+def _check_options(options: dict[str, str]) -> None:
+    for name in options:
+        try:
+            extensions.make_dsn(**{name: ""})
+        except psycopg2.ProgrammingError:
+            raise ConfigurationError(
+                f"The database URL has an option that libpq does not know: {name[:40]!r}."
+            ) from None
+    timeout = options.get("connect_timeout", "1")
+    if not (timeout.isascii() and timeout.isdigit()):
+        raise ConfigurationError("connect_timeout in the database URL is not whole seconds.")

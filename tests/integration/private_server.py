@@ -64,7 +64,7 @@ class PrivateServer:
         return f"postgresql://{user}:{secret}@{host or self.host}:{self.port}/{database}{query}"
 
     def run(self, *statements: str) -> None:
-        """Run statements as superuser; ``{password}`` in them is the server's."""
+        """Run statements as superuser, in one session; ``{password}`` is the server's."""
         with closing(psycopg2.connect(self.url(), connect_timeout=10)) as connection:
             connection.autocommit = True
             for statement in statements:
@@ -80,12 +80,13 @@ class Cluster:
         found = binaries.find()
         self._user = account.of_server(folder / "template")
         self._programs = binaries.reachable(found, self._user)
+        # Under the method md5, roles whose secret is made for SCRAM use SCRAM.
         secret = folder / "password"
         secret.write_text(password)
         self.give(secret)
         self._template = self._directory("template")
         command = [self._programs / "initdb", "-D", self._template, "-U", "postgres", "--no-sync"]
-        command += ["--auth-local=reject", "--auth-host=scram-sha-256", f"--pwfile={secret}"]
+        command += ["--auth-local=reject", "--auth-host=md5", f"--pwfile={secret}"]
         command += ["--encoding=UTF8", f"--locale={binaries.locale()}", "--lc-messages=C"]
         subprocess.run(
             command,

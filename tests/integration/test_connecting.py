@@ -68,6 +68,8 @@ def server(files: Cluster) -> Iterator[PrivateServer]:
             "CREATE ROLE app LOGIN PASSWORD '{password}'",
             "CREATE ROLE limited LOGIN PASSWORD '{password}' CONNECTION LIMIT 0",
             "CREATE ROLE guest NOLOGIN PASSWORD '{password}'",
+            "SET password_encryption = 'md5'",
+            "CREATE ROLE old LOGIN PASSWORD '{password}'",
             "CREATE DATABASE shop",
             "CREATE DATABASE crowded CONNECTION LIMIT 0",
             "CREATE DATABASE locked",
@@ -147,11 +149,12 @@ def test_a_missing_socket_is_a_refused_connection(tmp_path):
     assert str(tmp_path) in str(error)
 
 
+@pytest.mark.parametrize("user", ["app", "old"])
 @pytest.mark.parametrize("ssl", ["disable", "prefer", "require"])
-def test_a_wrong_password_is_told_with_the_user(server, ssl):
-    error = failure(server.url("shop", "app", "wr0ng-password"), ssl=ssl)
+def test_a_wrong_password_is_told_with_the_user(server, ssl, user):
+    error = failure(server.url("shop", user, "wr0ng-password"), ssl=ssl)
     assert type(error) is AuthenticationFailed
-    for told in ("'app'", "wrong password", "DATABASE_URL", "%XX"):
+    for told in (repr(user), "wrong password", "DATABASE_URL", "%XX"):
         assert told in str(error)
 
 
@@ -160,12 +163,25 @@ def test_a_user_who_may_not_log_in_is_refused(server, user):
     assert type(failure(server.url("shop", user))) is AuthenticationFailed
 
 
+def test_a_missing_password_is_told_like_a_wrong_one(server, monkeypatch, tmp_path):
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path / "none"))
+    error = failure(f"postgresql://app@127.0.0.1:{server.port}/shop")
+    assert type(error) is AuthenticationFailed
+
+
+@pytest.mark.parametrize("user", ["app", "old"])
 @pytest.mark.parametrize("ssl", ["disable", "prefer", "require"])
-def test_a_missing_database_is_told_by_name(server, ssl):
-    error = failure(server.url("shopp", "app"), ssl=ssl)
+def test_a_missing_database_is_told_by_name(server, ssl, user):
+    error = failure(server.url("shopp", user), ssl=ssl)
     assert type(error) is DatabaseMissing
     for told in ("'shopp'", "createdb", "DATABASE_URL"):
         assert told in str(error)
+
+
+def test_a_missing_database_behind_a_socket_is_told_by_name(orm_core_server):
+    error = failure(orm_core_server.url("shopp"))
+    assert type(error) is DatabaseMissing
+    assert "'shopp'" in str(error)
 
 
 def test_a_missing_database_with_a_wrong_password_is_a_wrong_password(server):

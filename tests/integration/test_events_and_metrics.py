@@ -328,6 +328,21 @@ def test_the_time_of_an_event_leaves_out_the_wait_for_a_connection(clone_db):
     assert events[0].seconds < 0.2
 
 
+def test_peewees_query_hooks_hear_of_each_statement_too(rollback_db):
+    heard: list[peewee.QueryEvent] = []
+    db.query_hooks.append(heard.append)
+    try:
+        User.select().count()
+        with pytest.raises(OrmCoreError) as caught, transaction():
+            db.execute_sql("SELECT 1 / 0")
+    finally:
+        db.query_hooks.clear()
+    assert [event.sql.split(" ")[0] for event in heard] == [
+        *("SELECT", "SAVEPOINT", "SELECT", "ROLLBACK", "RELEASE")
+    ]
+    assert [event.exception for event in heard] == [None, None, caught.value, None, None]
+
+
 # Receivers
 
 

@@ -196,10 +196,13 @@ def test_a_row_of_another_model_is_no_value_at_all(tables, door):
         DOORS[door]("text", other)
 
 
-@pytest.mark.parametrize("key", ["", "x", b"\0" * 16, 7, "' OR 1=1 --", uuid.uuid4().urn, True])
+@pytest.mark.parametrize(
+    "key",
+    ["", "x", b"\0" * 16, 7, "' OR 1=1 --", "urn:uuid:8d362faf-f16f-4d8e-bf89-fdb05bc9bc8a", True],
+)
 def test_a_key_that_is_none_is_refused(tables, key):
     for find in (Item.get_by_id, Item.delete_by_id, Item.__class__.__getitem__.__get__(Item)):
-        with statements() as sent, pytest.raises(InvalidValue, match="Item.id must be"):
+        with statements() as sent, pytest.raises(InvalidValue, match=r"Item\.id must be"):
             find(key)
         assert sent == []
 

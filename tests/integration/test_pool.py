@@ -214,9 +214,9 @@ def test_the_statement_timeout_is_in_force(point):
 # Many threads
 
 
-def test_there_are_never_more_connections_than_the_pools_size(point):
-    point(size=3)
-    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+def test_there_are_never_more_connections_than_the_pools_size(point, orm_core_worker_url):
+    initialize_db(f"{orm_core_worker_url}&application_name=bounded", pool_size=3)
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'bounded'"
     most: list[int] = []
 
     def work() -> None:
@@ -340,6 +340,24 @@ def test_who_is_interrupted_while_waiting_leaves_the_queue(point):
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    connect_db()
+
+
+def test_a_statement_that_is_interrupted_gives_its_connection_back(point):
+    point(size=1)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            db.execute_sql("SELECT pg_sleep(0.2)")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert db.pool_stats().in_use == 0
     connect_db()
 
 

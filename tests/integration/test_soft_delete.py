@@ -232,10 +232,7 @@ def names(rows: Any) -> list[str]:
 
 def first_n(see: Flags) -> list[str]:
     query = see(Author.select()).order_by(Author.name)
-    found = []
-    for number in range(len(query)):
-        found.append(query.offset(number).first().name)
-    return found
+    return [query.offset(number).first().name for number in range(len(query))]
 
 
 def by_get(see: Flags) -> list[str]:
@@ -686,7 +683,7 @@ def check_join(sources: list[Any], tables: list[list[Any]], case: Any) -> None:
         else:
             query = query.join_from(before, source, KINDS[kind], on=(key == parent.id))
 
-        def on(one: Row, other: Any, place: int = place) -> bool:
+        def on(one: Row, other: Any, place: int = place, key: Any = key) -> bool:
             left = one[place - 1]
             if left is None:
                 return False

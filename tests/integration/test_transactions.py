@@ -708,6 +708,14 @@ def test_an_outer_block_is_not_ended_inside_an_inner_one(clone_db, verb):
     assert stored() == []
 
 
+def test_the_database_is_not_initialized_anew_inside_a_transaction(clone_db):
+    with transaction():
+        add("a")
+        with pytest.raises(TransactionError, match="initialized"):
+            initialize_db("postgresql:///elsewhere")
+    assert stored() == ["a"]
+
+
 # Peewee's names
 
 
