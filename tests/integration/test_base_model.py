@@ -513,9 +513,11 @@ def test_a_bulk_created_row_is_saved_as_a_stored_one(tables):
     assert statements_of(part.save)[0].startswith("UPDATE")
 
 
-def test_bulk_create_stores_all_or_nothing(tables):
+def test_bulk_create_stores_all_or_nothing(clone_db):
+    db.create_tables([Part])
     parts = [Part(name=str(number), serial=str(number % 3)) for number in range(4)]
-    fails(DuplicateKey, lambda: Part.bulk_create(parts, batch_size=1))
+    with pytest.raises(DuplicateKey):
+        Part.bulk_create(parts, batch_size=1)
     assert Part.select().count() == 0
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from domains.orders import Order
 from domains.users import Session, User
 from orm_core import (
+    ArrayField,
     BaseModel,
     BigIntegerField,
     BooleanField,
@@ -385,6 +386,108 @@ def test_an_enum_of_any_name_and_labels_is_created(rollback_db):
     db.create_tables([OddItem])
     for member in Odd:
         assert OddItem.get_by_id(OddItem.create(odd=member).id).odd is member
+
+
+# -- arrays and computed columns ------------------------------------------------------------
+
+
+class Bag(BaseModel):
+    texts = ArrayField(TextField(), default=["it's 100%", 'a "b"'])
+    numbers = ArrayField(IntegerField(), null=True)
+    flags = ArrayField(BooleanField(), null=True)
+    ratios = ArrayField(DoubleField(), null=True)
+    days = ArrayField(DateField(), null=True)
+    moments = ArrayField(DateTimeField(), null=True)
+    codes = ArrayField(UUIDField(), null=True)
+    moods = ArrayField(EnumField(Mood), null=True)
+    data = ArrayField(JSONField(), null=True)
+    loud = TextField(null=True, generated="upper(array_to_string_of(texts))")
+
+    class Meta:
+        table_name = "hostile_bags"
+
+
+@pytest.fixture
+def bags(rollback_db):
+    db.execute_sql(
+        "CREATE FUNCTION array_to_string_of(text[]) RETURNS text IMMUTABLE LANGUAGE sql "
+        "AS $$ SELECT array_to_string($1, ',') $$"
+    )
+    db.create_tables([Bag])
+    return rollback_db
+
+
+ARRAYS: dict[str, list[Any]] = {
+    "texts": ["", "NULL", "null", "a,b", '"', "\\", "{}", " x ", "it's", "%s", "🔑", "\n\t", None],
+    "numbers": [0, -1, 2**31 - 1, None],
+    "flags": [True, False, None],
+    "ratios": [0.1, 5e-324, 1.7976931348623157e308, -1.0, None],
+    "days": [date(2024, 2, 29), date.max, date.min, None],
+    "moments": [datetime(2024, 2, 29, 1, 2, 3, 4, tzinfo=UTC), None],
+    "codes": [uuid.UUID(int=7), None],
+    "moods": [*Mood, None],
+    "data": [{"a": [1, "it's \\ \" 🔑"]}, [], "x", 1.5, True, None],
+}
+
+
+@pytest.mark.parametrize("values", [lambda items: items, lambda items: [], lambda items: None])
+@pytest.mark.parametrize("name", ARRAYS)
+def test_an_array_comes_back_exactly(bags, name, values):
+    expected = values(ARRAYS[name]) if name != "texts" else values(ARRAYS[name]) or []
+    bag = Bag.create(**{name: expected})
+    assert getattr(bag, name) == getattr(Bag.get_by_id(bag.id), name) == expected
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_an_array_is_compared_as_a_whole(bags, name):
+    bag = Bag.create(**{name: ARRAYS[name]})
+    assert list(Bag.select().where(getattr(Bag, name) == ARRAYS[name])) == [bag]
+    Bag.update({name: []}).execute()
+    assert list(Bag.select().where(getattr(Bag, name) == [])) == [bag]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("texts", CANARY),
+        ("texts", {CANARY}),
+        ("texts", [f"{CANARY}\0"]),
+        ("texts", [f"{CANARY}\ud800"]),
+        ("texts", [[CANARY]]),
+        ("texts", {"a": CANARY}),
+        ("numbers", [True]),
+        ("numbers", [2**31]),
+        ("numbers", "{1}"),
+        ("ratios", [math.nan]),
+        ("moments", [datetime(2024, 1, 1)]),
+        ("codes", [b"0" * 16]),
+        ("moods", [CANARY]),
+        ("data", [math.nan]),
+    ],
+)
+def test_an_array_of_what_does_not_fit_is_refused(bags, name, value):
+    with statements() as sent, pytest.raises(InvalidValue, match=rf"Bag\.{name} must be") as caught:
+        Bag.create(**{name: value})
+    assert sent == []
+    assert CANARY not in everything_shown_by(caught.value)
+
+
+def test_the_default_of_an_array_is_the_servers_too_and_each_rows_own(bags):
+    one, other = Bag(), Bag()
+    one.texts.append("more")
+    assert other.texts == ["it's 100%", 'a "b"']
+    db.execute_sql("INSERT INTO hostile_bags DEFAULT VALUES")
+    assert Bag.get().texts == ["it's 100%", 'a "b"']
+
+
+def test_a_computed_column_is_read_back_and_never_written(bags):
+    bag = Bag.create(texts=["a", "b"])
+    assert bag.loud == "A,B"
+    bag.texts = ["c"]
+    bag.save()
+    assert bag.loud == Bag.get().loud == "C"
+    Bag.bulk_create([Bag(texts=["x"]), Bag(texts=["y"])])
+    assert sorted(row.loud for row in Bag.select()) == ["C", "X", "Y"]
 
 
 # -- errors of the server -------------------------------------------------------------------

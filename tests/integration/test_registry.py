@@ -480,7 +480,7 @@ def test_discover_twice_changes_nothing(tmp_path):
 
 def test_discover_reads_another_namespace_and_group(tmp_path):
     write(tmp_path / "tables/things/__init__.py", BILLING)
-    named = DISCOVER.replace("discover()", "discover('tables', 'no.such.group')")
+    named = DISCOVER.replace("discover()", "discover(namespace='tables', entry_points='none')")
     done = python(named, tmp_path)
     assert "billing.Invoice.user refers to User" in done.stderr
     first = named.replace("found =", "registry.discover(); found =")
@@ -488,8 +488,40 @@ def test_discover_reads_another_namespace_and_group(tmp_path):
     assert (found, registered) == (["billing"], ["orders", "users", "billing"])
 
 
+def test_discover_takes_only_the_domains_that_are_named(tmp_path):
+    write(tmp_path / "domains/billing/__init__.py", "import no_such_module")
+    named = DISCOVER.replace("discover()", "discover(['orders', 'users'])")
+    assert answer(named, tmp_path)[0] == ["orders", "users"]
+
+
+def test_an_entry_point_that_is_not_named_is_not_loaded(tmp_path):
+    distribution(tmp_path, entry_points="billing = no_such_package:domain")
+    named = DISCOVER.replace("discover()", "discover(['users'])")
+    assert answer(named, tmp_path)[0] == ["users"]
+
+
+def test_the_domains_may_be_named_by_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("ORM_CORE_DOMAINS", "users , orders")
+    assert answer(DISCOVER)[0] == ["orders", "users"]
+    monkeypatch.setenv("ORM_CORE_DOMAINS", "users")
+    assert answer(DISCOVER)[0] == ["users"]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["users", "nope"], "There is no domain nope to discover."),
+        (["orders"], "refers to User, which no registered domain has"),
+    ],
+)
+def test_a_domain_that_is_named_and_not_there_is_refused(names, told):
+    error, text, count = answer(REFUSED.replace("discover()", f"discover({names})"))
+    assert (error, count) == ("RegistryError", 0)
+    assert told in text
+
+
 def test_a_namespace_that_is_not_there_holds_no_domain():
-    named = DISCOVER.replace("discover()", "discover('no_such_namespace', 'no.such.group')")
+    named = DISCOVER.replace("discover()", "discover(namespace='no_such', entry_points='none')")
     assert answer(named) == [[], [], []]
 
 

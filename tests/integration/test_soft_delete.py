@@ -1246,6 +1246,28 @@ def test_a_child_whose_key_was_taken_keeps_its_parent_deleted(firm):
     assert state() == before
 
 
+def test_a_restore_that_fails_below_changes_nothing_above(clone_db):
+    db.create_tables([Firm, Team, Member])
+    firm, other = Firm.create(name="a"), Firm.create(name="b")
+    Member.create(team=Team.create(firm=firm, name="a1"), name="m")
+    firm.delete_instance()
+    Member.create(team=Team.create(firm=other, name="b1"), name="m")
+    with pytest.raises(DuplicateKey, match=r"soft_members\.name"):
+        firm.restore_instance()
+    assert names(Firm.select()) == ["b"]
+    assert names(Team.select()) == ["b1"]
+
+
+def test_a_delete_that_is_refused_changes_nothing(clone_db):
+    db.create_tables([Firm, Team, Member])
+    firm = Firm.create(name="a")
+    Team.create(firm=firm, name="a1")
+    with pytest.raises(InvalidValue, match="nothing was changed"):
+        Firm.delete().returning(Firm).dicts().execute()
+    assert names(Firm.select()) == ["a"]
+    assert names(Team.select()) == ["a1"]
+
+
 # -- many to many ---------------------------------------------------------------------------
 
 

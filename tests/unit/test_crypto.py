@@ -260,6 +260,14 @@ def test_a_short_tag_is_no_tag():
         refused(keys, sealed._replace(tag=sealed.tag[:length]))
 
 
+@pytest.mark.parametrize("shift", [2, 8])
+def test_the_border_of_value_and_tag_does_not_move(shift):
+    keys = ring(f"k1:{KEY_1}")
+    value, iv, tag = keys.seal("ya29.a0AfH6", HERE)
+    refused(keys, Sealed(value[:-shift], iv, value[-shift:] + tag))
+    refused(keys, Sealed(value + tag[:shift], iv, tag[shift:]))
+
+
 @pytest.mark.parametrize("part", ["value", "iv", "tag"])
 def test_parts_of_two_values_do_not_mix(part):
     keys = ring(f"k1:{KEY_1}")
