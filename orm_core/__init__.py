@@ -2,6 +2,8 @@
 
 import logging
 
+from peewee import ManyToManyField
+
 from orm_core.crypto import KeyRing, Secret
 from orm_core.database.connection import (
     Database,
@@ -73,7 +75,7 @@ from orm_core.models.fields import (
     UUIDField,
 )
 from orm_core.models.identifiers import utcnow, uuid7
-from orm_core.models.relations import DeferredForeignKey, ManyToManyField
+from orm_core.models.relations import DeferredForeignKey
 from orm_core.queries.paging import Page
 from orm_core.registry import Domain, Registry, registry
 from orm_core.service import Key, Service, finder

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
-from orm_core.errors import KeyRingError, SecretUnreadable
+from orm_core.errors import InvalidValue, KeyRingError, SecretUnreadable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -60,7 +60,8 @@ class Secret:
 
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self.reveal().encode(), other.reveal().encode())
+        one, two = (text.reveal().encode("utf-8", "surrogatepass") for text in (self, other))
+        return hmac.compare_digest(one, two)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -141,7 +142,12 @@ class KeyRing:
         """Encrypt ``text`` with the first key, bound to ``context`` (table, column, row id)."""
         key_id = self.sealing_id
         iv = os.urandom(IV_BYTES)
-        data = self._cipher(key_id).encrypt(iv, text.encode(), _additional_data(key_id, context))
+        plain = encode(text)
+        if plain is None:
+            raise InvalidValue(
+                "A text with lone surrogates, which UTF-8 can't carry, can't be sealed."
+            )
+        data = self._cipher(key_id).encrypt(iv, plain, _additional_data(key_id, context))
         return Sealed(data[:-TAG_BYTES].hex(), f"{iv.hex()}.{key_id}", data[-TAG_BYTES:].hex())
 
     def open_sealed(self, sealed: Sealed, context: Iterable[str]) -> str:
@@ -185,6 +191,14 @@ class KeyRing:
 
             cipher = self._ciphers[key_id] = AESGCM(self._keys[key_id])
         return cipher
+
+
+def encode(text: str) -> bytes | None:
+    """The text in UTF-8, or None: the codec's own error would carry the text."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        return None
 
 
 def _additional_data(key_id: str, context: Iterable[str]) -> bytes:

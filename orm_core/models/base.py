@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, Self
 
 import peewee
@@ -26,7 +27,7 @@ from peewee import SQL, Node, OnConflict
 from orm_core.database.connection import db
 from orm_core.errors import InvalidValue, MissingField, NotFound, RegistryError, UnknownField
 from orm_core.models.encrypted import EncryptedTextField, seal_values
-from orm_core.models.fields import DateTimeField, UUIDField
+from orm_core.models.fields import CheckedField, DateTimeField, UUIDField
 from orm_core.models.identifiers import utcnow, uuid7
 from orm_core.models.schema import Metadata, SchemaManager
 from orm_core.models.soft_delete import (
@@ -35,6 +36,7 @@ from orm_core.models.soft_delete import (
     SelectQuery,
     SoftDelete,
     UpdateQuery,
+    is_soft,
 )
 
 #: puts the timestamps after a model's own columns, as in the guide
@@ -100,6 +102,8 @@ def _complete_row(model: Any, given: dict[Any, Any], used: set[Any]) -> dict[Any
             values[field] = SQL("DEFAULT")
         elif field.null and field in used:
             values[field] = None
+        elif field in used:
+            raise missing_fields(model, [field.name])
     return seal_values(values, values.get(meta.primary_key))
 
 
@@ -114,6 +118,10 @@ def is_generated(field: Any) -> bool:
 
 def _moving_updated_at(model: Any, conflict: OnConflict) -> OnConflict:
     fields = model._meta.fields
+    for name, value in (conflict._update or {}).items():
+        if isinstance(value, peewee.Model):
+            field = model._meta.combined.get(name, name) if isinstance(name, str) else name
+            field.db_value(value)
     touched = {
         model._meta.combined.get(name, name) if isinstance(name, str) else name
         for name in (*(conflict._update or ()), *(conflict._preserve or ()))
@@ -157,7 +165,7 @@ class BaseModel(peewee.Model):
         loaded = "__no_default__" in kwargs
         if not loaded:
             for name in kwargs:
-                if not hasattr(type(self), name):
+                if name not in self._meta.combined and name not in self._meta.manytomany:
                     raise unknown_field(type(self), name)
         super().__init__(*args, **kwargs)
         self._stored = loaded
@@ -212,7 +220,11 @@ class BaseModel(peewee.Model):
     @classmethod
     def update(cls, data: Any = None, /, **values: Any) -> UpdateQuery:
         """UPDATE live rows; executing answers how many."""
-        return UpdateQuery(cls, cls._normalize_data(data, values))
+        changes = cls._normalize_data(data, values)
+        for field in [one for one in changes if isinstance(one, EncryptedTextField)]:
+            if changes[field] is None:
+                changes |= dict.fromkeys((field.iv_field, field.tag_field))
+        return UpdateQuery(cls, changes)
 
     @classmethod
     def delete(cls) -> SoftDelete:
@@ -236,11 +248,11 @@ class BaseModel(peewee.Model):
         normalized: dict[Any, Any] = {}
         for name, value in {**(data or {}), **kwargs}.items():
             field = cls._meta.combined.get(name) if isinstance(name, str) else name
-            if not isinstance(field, peewee.Field):
-                raise unknown_field(cls, name)
+            if not isinstance(field, peewee.Field) or cls._meta.fields.get(field.name) is not field:
+                raise unknown_field(cls, field.name if isinstance(field, peewee.Field) else name)
             if field in normalized:
                 raise InvalidValue(f"{cls.__name__}.{field.name} is given twice; no SQL was sent.")
-            normalized[field] = value
+            normalized[field] = field.db_value(value) if isinstance(value, peewee.Model) else value
         return normalized
 
     @classmethod
@@ -265,6 +277,12 @@ class BaseModel(peewee.Model):
         secrets = {f for f in fields.values() if isinstance(f, EncryptedTextField)}
         parts = {part.name for f in secrets for part in (f.iv_field, f.tag_field)}
         return {fields[name]: value for name, value in data.items() if name not in parts}
+
+    def __sql__(self, ctx: Any) -> Any:
+        field = getattr(ctx.state.converter, "__self__", None)
+        if isinstance(field, CheckedField) and field is not self._meta.primary_key:
+            return ctx.sql(peewee.Value(self, converter=field.db_value))
+        return super().__sql__(ctx)
 
     def _take(self, row: Self) -> None:
         """Become what the server answered."""
@@ -305,7 +323,13 @@ class BaseModel(peewee.Model):
 
     def delete_instance(self, recursive: bool = False, delete_nullable: bool = False) -> int:
         """Soft-delete this row; ``recursive`` takes along what refers to it (Peewee's meaning)."""
-        count: int = super().delete_instance(recursive, delete_nullable)
+        moment = utcnow()  # of all of them, so that restoring brings back what cascades
+        with self._meta.database.atomic():
+            if recursive:
+                below = self.dependencies(exclude_null_children=not delete_nullable)
+                for predicate, key in below:
+                    _cut_off(key, predicate, moment, unlink=key.null and not delete_nullable)
+            count: int = SoftDelete(type(self), moment).where(self._pk_expr()).execute()
         self._reload_times()
         return count
 
@@ -329,6 +353,15 @@ class BaseModel(peewee.Model):
     def is_deleted(self) -> bool:
         """Whether this row was soft-deleted when it was read."""
         return self.deleted_at is not None
+
+
+def _cut_off(key: Any, predicate: Any, moment: datetime, *, unlink: bool) -> None:
+    if unlink:
+        key.model.update(**{key.name: None}).where(predicate).execute()
+    elif is_soft(key.model):
+        SoftDelete(key.model, moment).where(predicate).execute()
+    else:
+        key.model.delete().where(predicate).execute()
 
 
 def unknown_field(model: Any, name: Any) -> UnknownField:

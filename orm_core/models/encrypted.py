@@ -15,7 +15,7 @@ from typing import Any, Final
 import peewee
 
 from orm_core import settings
-from orm_core.crypto import KeyRing, Sealed, Secret
+from orm_core.crypto import KeyRing, Sealed, Secret, encode
 from orm_core.errors import KeyRingError, SecretUnreadable
 from orm_core.models.fields import CharField, CheckedField
 
@@ -159,11 +159,10 @@ class EncryptedTextField(CheckedField):
             raise self.refuse()
         if isinstance(value, StoredSecret):
             return
-        try:
-            size = len(value.reveal().encode())
-        except UnicodeEncodeError:
-            raise self.refuse("a Secret without lone surrogates") from None
-        if size > MAX_BYTES:
+        data = encode(value.reveal())
+        if data is None:
+            raise self.refuse("a Secret without lone surrogates")
+        if len(data) > MAX_BYTES:
             raise self.refuse(f"a Secret of at most {MAX_BYTES} bytes in UTF-8")
 
     def python_value(self, value: Any) -> Any:
@@ -186,6 +185,8 @@ class EncryptedTextField(CheckedField):
         if secret is None:
             return dict.fromkeys(columns)
         self.check(secret)
+        if key is None or isinstance(key, peewee.Node):
+            raise self.refuse("written with the id of its row, which it is bound to")
         sealed = key_ring().seal(secret.reveal(), self.context(key))
         return dict(zip(columns, map(SealedText, sealed), strict=True))
 

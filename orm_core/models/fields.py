@@ -21,6 +21,7 @@ import inflection
 import peewee
 from peewee import SQL, Node
 from psycopg2 import extensions
+from psycopg2.extras import Json
 
 from orm_core.errors import InvalidValue, OrmCoreError
 
@@ -33,6 +34,11 @@ MAX_NAME_BYTES = 63
 def quote_literal(text: str) -> str:
     """A text as an SQL literal in a statement that the driver formats (hence ``%%``)."""
     return "'" + text.replace("'", "''").replace("%", "%%") + "'"
+
+
+def is_sql(value: Any) -> bool:
+    """Whether this is an SQL expression; Peewee's rows are nodes too, but they are values."""
+    return isinstance(value, Node) and not isinstance(value, peewee.Model)
 
 
 class CheckedField(peewee.Field):
@@ -79,7 +85,7 @@ class CheckedField(peewee.Field):
 
     def db_value(self, value: Any) -> Any:
         """The value for the driver. Raises ``InvalidValue`` when it does not fit."""
-        if value is None or isinstance(value, Node):
+        if value is None or is_sql(value):
             return value
         return self.to_database(value)
 
@@ -186,9 +192,13 @@ class DoubleField(CheckedField, peewee.DoubleField):
     def to_database(self, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.refuse()
-        if not math.isfinite(value):
+        try:
+            number = float(value)
+        except OverflowError:
+            raise self.refuse() from None
+        if not math.isfinite(number):
             raise self.refuse()
-        return float(value)
+        return number
 
     def literal(self, value: Any) -> str:
         return repr(self.to_database(value))
@@ -289,22 +299,30 @@ class JSONField(CheckedField, peewee.JSONField):
         return quote_literal(json.dumps(value)) + "::jsonb"
 
     def db_value(self, value: Any) -> Any:
-        if value is None or isinstance(value, Node):
+        if value is None or is_sql(value):
             return value
-        self._check(value)
+        # Peewee wraps the value of a comparison itself, and has it converted once more.
+        self._check(value.adapted if isinstance(value, Json) else value)
         return self._wrap(value) if self._wrap is not None else value
 
     to_database = db_value
+
+    def case_value(self, value: Any) -> Any:
+        if value is not None and not is_sql(value):
+            self._check(value)
+        return super().case_value(value)
 
     def _check(self, value: Any) -> None:
         try:
             text = json.dumps(value, allow_nan=False, ensure_ascii=False)
             text.encode()
+            has_nul = "\\u0000" in text and _has_nul(value)
+            has_text_keys = _has_text_keys(value)
         except (TypeError, ValueError, RecursionError):
             raise self.refuse() from None
-        if "\\u0000" in text and _has_nul(value):
+        if has_nul:
             raise self.refuse("JSON without NUL characters, which jsonb can't store")
-        if not _has_text_keys(value):
+        if not has_text_keys:
             raise self.refuse()
 
 
@@ -356,9 +374,12 @@ class EnumField(CheckedField):
     def create_type_sql(self) -> str:
         """CREATE TYPE; nothing happens when the type is there already."""
         labels = ", ".join(map(quote_literal, self.labels))
+        quote = "$$"
+        while quote in labels or quote in self.type_name:
+            quote = f"{quote[:-1]}_$"
         return (
-            f"DO $$ BEGIN CREATE TYPE {self.field_type} AS ENUM ({labels}); "
-            "EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+            f"DO {quote} BEGIN CREATE TYPE {self.field_type} AS ENUM ({labels}); "
+            f"EXCEPTION WHEN duplicate_object THEN NULL; END {quote}"
         )
 
     def to_database(self, value: Any) -> str:
@@ -415,6 +436,11 @@ def _array_item(item: Any) -> str:
 
 class _ForeignKeyAccessor(peewee.ForeignKeyAccessor):
     """Loads the parent, soft-deleted or not: the row that is referred to exists."""
+
+    def __set__(self, instance: Any, obj: Any) -> None:
+        if isinstance(obj, peewee.Model) and not isinstance(obj, self.rel_model):
+            raise self.field.refuse()
+        super().__set__(instance, obj)
 
     def get_rel_instance(self, instance: Any) -> Any:
         key = instance.__data__.get(self.name)

@@ -16,6 +16,7 @@ from peewee import ModelIndex, Node
 
 from orm_core.database.diagnostics import declare_constraints
 from orm_core.models.fields import ArrayField, EnumField, quote_literal, shorten
+from orm_core.models.soft_delete import ManyToManyAccessor
 
 
 class Metadata(peewee.Metadata):
@@ -24,6 +25,12 @@ class Metadata(peewee.Metadata):
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
         kwargs["legacy_table_names"] = False
         super().__init__(model, *args, **kwargs)
+
+    def add_field(self, field_name: str, field: Any, set_attribute: bool = True) -> None:
+        """Peewee's hook; a many-to-many field gets the accessor that sees live rows."""
+        if isinstance(field, peewee.ManyToManyField):
+            field.accessor_class = ManyToManyAccessor
+        super().add_field(field_name, field, set_attribute)
 
     def make_table_name(self) -> str:
         """``OrderItem`` -> ``order_items``."""

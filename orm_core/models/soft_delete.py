@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias, TypeVar
 
 import peewee
-from peewee import Expression, Join, ModelAlias, Node
+from peewee import Expression, Join, Load, ModelAlias, Node
 
 from orm_core.errors import InvalidValue
 from orm_core.models.identifiers import utcnow
@@ -79,7 +79,14 @@ def both(one: Any, other: Any) -> Any:
     """``one AND other``, where either may be None."""
     if one is None or other is None:
         return other if one is None else one
-    return Expression(one, peewee.OP.AND, other)
+    return Expression(_closed(one), peewee.OP.AND, other)
+
+
+def _closed(predicate: Any) -> Any:
+    """In parentheses, which only an expression has by itself: raw SQL may hold an OR."""
+    if isinstance(predicate, Expression):
+        return predicate
+    return peewee.EnclosedNodeList((predicate,))
 
 
 def predicates(where: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -136,6 +143,14 @@ class SelectQuery(SeesLiveRows, peewee.ModelSelect):
                 )
         return super().order_by(*values)
 
+    def order_by_extend(self, *values: Any) -> Any:
+        """Sort by these too, after what was given before."""
+        return self.order_by(*(self._order_by or ()), *values) if values else self.clone()
+
+    def with_related(self, *loads: Any) -> Any:
+        """Load related rows along; see ``peewee.Load``."""
+        return super().with_related(*map(_SeesAsAsked.of, loads))
+
 
 def _count(name: str, value: Any) -> int | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
@@ -147,12 +162,52 @@ class ManyToManyQuery(SelectQuery, peewee.ManyToManyQuery):
     """Rows on the other side of a many-to-many field; live ones only."""
 
 
+class ManyToManyAccessor(peewee.ManyToManyFieldAccessor):
+    """What a many-to-many field of ours is read and set through."""
+
+    def get_query(self, instance: Any) -> Any:
+        """The rows on the other side of ``instance``, live ones only."""
+        key = getattr(instance, self.src_fk.rel_field.name)
+        if key is None:
+            return super().get_query(instance)  # refuses with Peewee's error
+        query = ManyToManyQuery(instance, self, self.rel_model)
+        return query.join(self.through_model).join(self.model).where(self.src_fk == key)
+
+
+class _SeesAsAsked(Load):
+    """A Load whose rows are those that its query sees, with ``per_parent`` too."""
+
+    @classmethod
+    def of(cls, load: Any) -> Any:
+        given = load if isinstance(load, Load) else Load(load)
+        ours = object.__new__(cls)
+        ours.__dict__ = {**given.__dict__, "_children": tuple(map(cls.of, given._children))}
+        return ours
+
+    def _windowed(self, *args: Any, **kwargs: Any) -> Any:
+        query = super()._windowed(*args, **kwargs)
+        base = self._query
+        return (
+            query
+            if base is None or not isinstance(query, SelectQuery)
+            else query._seeing(base._visibility)
+        )
+
+
 class Alias(ModelAlias):
     """A second name for a model in one query; sees live rows like the model itself."""
 
     def select(self, *selection: Any) -> SelectQuery:
         """SELECT from the alias."""
         return SelectQuery(self, selection or self.get_field_aliases())
+
+    def with_deleted(self) -> SelectQuery:
+        """SELECT all rows, soft-deleted ones too."""
+        return self.select().with_deleted()
+
+    def only_deleted(self) -> SelectQuery:
+        """SELECT soft-deleted rows."""
+        return self.select().only_deleted()
 
 
 def _filter(source: Any, visibility: Visibility) -> tuple[Any, Expression | None]:
@@ -218,8 +273,12 @@ class UpdateQuery(SeesLiveRows, peewee.ModelUpdate):
             twin._update = {**self._update, moved: utcnow()}
         twin._where = both(self._where, condition(self.model, self._visibility))
         joined: Visibility = "live" if self._visibility == "live" else "all"
+        sources = []
         for source in self._from or ():
-            twin._where = both(twin._where, condition(source, joined))
+            filtered, predicate = _filter(source, joined)
+            sources.append(filtered)
+            twin._where = both(twin._where, predicate)
+        twin._from = sources or None
         return super(UpdateQuery, twin).__sql__(ctx)
 
 
@@ -234,7 +293,7 @@ class _Cascade(UpdateQuery):
             if self._returning:
                 result = super()._execute(database)
                 ids = [row._pk for row in result if isinstance(row, self.model)]
-                if len(ids) != len(result):
+                if len(ids) != len(result) or None in ids:
                     raise InvalidValue(
                         f"{self.model.__name__}.delete() and restore() cascade, so returning() "
                         "takes the model itself and no other row type; nothing was changed."
@@ -267,7 +326,7 @@ class SoftDelete(_Cascade):
         )
 
     def _follow(self, database: Any, ids: list[Any], _: Any) -> None:
-        for key in cascading(self.model):
+        for key in cascading(self.model) if ids else ():
             SoftDelete(key.model, self.moment).where(key.in_(ids)).execute(database)
 
 
