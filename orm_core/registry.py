@@ -210,21 +210,33 @@ def _in_namespace(namespace: str, wanted: frozenset[str] | None) -> Iterator[Dom
     for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda one: one.name):
         if wanted is not None and found.name not in wanted:
             continue
-        module = importlib.import_module(f"{namespace}.{found.name}")
+        name = f"{namespace}.{found.name}"
+        module = _imported(name)
         domain = getattr(module, "domain", None)
         if not isinstance(domain, Domain):
             raise RegistryError(
-                f"{namespace}.{found.name} has no `domain = Domain(...)`; every package of "
-                f"{namespace} offers one."
+                f"{name} has no `domain = Domain(...)`; every package of {namespace} offers one."
             )
         yield domain
+
+
+def _imported(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        error.add_note(f"The domain {name} can't be imported.")
+        raise
 
 
 def _in_entry_points(group: str, wanted: frozenset[str] | None) -> Iterator[Domain]:
     for entry in sorted(metadata.entry_points(group=group), key=lambda one: one.name):
         if wanted is not None and entry.name not in wanted:
             continue
-        domain = entry.load()
+        try:
+            domain = entry.load()
+        except Exception as error:
+            error.add_note(f"The entry point {entry.value} of {group} can't be loaded.")
+            raise
         if not isinstance(domain, Domain):
             raise RegistryError(f"The entry point {entry.value} of {group} is no Domain.")
         yield domain

@@ -74,6 +74,10 @@ class Verb:
         database: Database = self._model._meta.database
         return database
 
+    def is_key(self, id: Any) -> Any:
+        """The condition on the row with this id. Raises ``InvalidValue`` for what is no id."""
+        return _is_key(self._model, id)
+
     def __enter__(self) -> Verb:
         check_logger(self._logger)
         if self._tx is not None:

@@ -67,7 +67,9 @@ def orm_core_server() -> Iterator[Server]:
     """The server of this test process."""
     given = os.environ.get("ORM_CORE_TEST_URL")
     if given:
-        yield _server(parse(given))
+        target = parse(given)
+        _reach(target)  # pytest-postgresql would try for a minute
+        yield _server(target)
         return
     from orm_core.embedded import EmbeddedPostgres
 
@@ -80,6 +82,17 @@ def orm_core_server() -> Iterator[Server]:
     finally:
         server.remove()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reach(url: DatabaseUrl) -> None:
+    """Raise a ``ConnectionFailed`` that says why when the server can't be reached."""
+    params = url.replace_database("postgres").connect_params()
+    name = params.pop("dbname")
+    database = Database(str(name), **params)
+    try:
+        database.execute_sql("SELECT 1")
+    finally:
+        database.close_all()
 
 
 def _server(url: DatabaseUrl) -> Server:

@@ -32,10 +32,10 @@ class SessionService(Service[Session]):
         cls, id: Key, logger: Logger | None = None, *, tx: Transaction | None = None
     ) -> Session | None:
         """Note that an active session was used just now; None when it is not active any more."""
-        with cls.verb("touch", logger, tx):
+        with cls.verb("touch", logger, tx) as verb:
             now = utcnow()
             query = Session.update(last_accessed_at=now).where(
-                Session.id == id, Session.status == SessionStatus.ACTIVE, Session.expires_at > now
+                verb.is_key(id), Session.status == SessionStatus.ACTIVE, Session.expires_at > now
             )
             return next(iter(query.returning(Session).execute()), None)
 
@@ -46,7 +46,7 @@ class SessionService(Service[Session]):
         """End a session for good; None when there is none that is not revoked yet."""
         with cls.verb("revoke", logger, tx) as verb:
             query = Session.update(status=SessionStatus.REVOKED).where(
-                Session.id == id, Session.status != SessionStatus.REVOKED
+                verb.is_key(id), Session.status != SessionStatus.REVOKED
             )
             session: Session | None = next(iter(query.returning(Session).execute()), None)
             if session is not None:

@@ -141,7 +141,8 @@ def _tell(narrator: _Narrator, console: Console) -> None:
     hidden = UsersService.find_by_email(email)
     kept = UsersService.find_by_email(email, include_deleted=True)
     narrator.fact(f"deleted: found {hidden}; with include_deleted: {kept and kept.first_name}")
-    narrator.fact(f"sessions that went with her: {Session.only_deleted().count()}")
+    gone = Session.only_deleted().where(Session.user == user)
+    narrator.fact(f"sessions that went with her: {gone.count()}")
     UsersService.restore(user.id, narrator)
     narrator.fact(f"restored, with {SessionService.count({'user_id': user.id})} session")
 

@@ -8,6 +8,7 @@ import click
 
 from orm_core import connect_db, registry
 from orm_core.cli import session
+from orm_core.cli.main import told
 from orm_core.errors import OrmCoreError
 from orm_core.migrations import runner
 from orm_core.models.encrypted import key_ring
@@ -77,6 +78,6 @@ def doctor(url: str | None, settings: bool) -> None:
                 click.echo(f"{click.style('ok  ', fg='green')}  {name:<10}  {check()}")
             except OrmCoreError as error:
                 failed.add(name)
-                click.echo(f"{click.style('FAIL', fg='red')}  {name:<10}  {error}")
+                click.echo(f"{click.style('FAIL', fg='red')}  {name:<10}  {told(error)}")
     if failed:
         raise SystemExit(1)

@@ -40,7 +40,19 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except OrmCoreError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(told(error)) from error
+        except Exception as error:
+            if not getattr(error, "__notes__", None):
+                raise
+            raise click.ClickException(told(error)) from error
+
+
+def told(error: Exception) -> str:
+    """An error in one paragraph, with the notes on where it came from."""
+    from orm_core.errors import OrmCoreError
+
+    kind = "" if isinstance(error, OrmCoreError) else f"{type(error).__name__}: "
+    return " ".join([*getattr(error, "__notes__", ()), f"{kind}{error}"])
 
 
 @click.command(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -138,7 +138,7 @@ def apply(database: peewee.Database, folder: str | Path, to: str | None = None) 
 
 def _pick(wanted: str, pending: list[str]) -> str:
     for name in pending:
-        if wanted == name or (wanted.isdigit() and int(wanted) == int(name[:3])):
+        if wanted == name or (wanted.isdecimal() and int(wanted) == int(name[:3])):
             return name
     raise MigrationError(f"{wanted} is not among the pending migrations.")
 

@@ -368,10 +368,11 @@ def unknown_field(model: Any, name: Any) -> UnknownField:
     """The error for a name that the model has no field for, with the likeliest one."""
     if not isinstance(name, str):
         return UnknownField(f"{model.__name__}: fields are given by name; no SQL was sent.")
+    if len(name) > 63 or not name.isidentifier():
+        return UnknownField(f"{model.__name__} has no field of that name. No SQL was sent.")
     close = difflib.get_close_matches(name, model._meta.combined, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    shown = name if name.isidentifier() and len(name) <= 63 else "of that name"
-    return UnknownField(f"{model.__name__} has no field {shown}.{hint} No SQL was sent.")
+    return UnknownField(f"{model.__name__} has no field {name}.{hint} No SQL was sent.")
 
 
 def missing_fields(model: Any, names: Iterable[str]) -> MissingField:

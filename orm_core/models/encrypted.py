@@ -76,7 +76,7 @@ class StoredSecret(Secret):
         raise failure
 
 
-class _SealedPartField(CharField):
+class SealedPartField(CharField):
     """The iv or the tag of an encrypted column."""
 
     def to_database(self, value: Any) -> str:
@@ -142,7 +142,7 @@ class EncryptedTextField(CheckedField):
         """Peewee's hook; adds the columns of the iv and the tag to the model."""
         super().bind(model, name, set_attribute)
         for place, part in enumerate(("iv", "tag"), start=1):
-            field = _SealedPartField(
+            field = SealedPartField(
                 PART_LENGTH, null=self.null, column_name=f"{self.column_name}_{part}"
             )
             field._sort_key = (self._sort_key[0], self._sort_key[1] + place / 4)

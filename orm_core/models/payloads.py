@@ -16,6 +16,7 @@ from peewee import Node
 from orm_core.errors import InvalidValue
 from orm_core.models.base import is_generated, missing_fields, unknown_field
 from orm_core.models.encrypted import EncryptedTextField
+from orm_core.models.fields import is_sql
 
 Payload: TypeAlias = Mapping[str, Any]
 Condition: TypeAlias = peewee.ColumnBase | Mapping[str, Any]
@@ -96,7 +97,7 @@ def checked(field: Any, value: Any) -> Any:
     if value is None:
         if not field.null:
             raise InvalidValue(f"{field.label} may not be None; no SQL was sent.")
-    elif isinstance(value, Node) and not isinstance(value, peewee.Model):
+    elif is_sql(value):
         raise field.refuse(f"{field.expected}, not an SQL expression")
     elif isinstance(field, EncryptedTextField):
         field.check(value)
@@ -113,7 +114,7 @@ def read_where(model: Any, where: Where) -> list[Any]:
         return [_equals(model, name, value) for name, value in where.items()]
     if isinstance(where, peewee.ColumnBase) and not isinstance(where, peewee.Value):
         return [where]
-    if isinstance(where, str | bytes) or not isinstance(where, Iterable):
+    if isinstance(where, str | bytes | type | Node) or not isinstance(where, Iterable):
         raise InvalidValue(
             f"A condition is a predicate like {model.__name__}.id == ..., or a dict of fields and "
             "values; text is never taken for SQL. No SQL was sent."
@@ -126,7 +127,7 @@ def _equals(model: Any, name: Any, value: Any) -> Any:
     if field is None:
         raise unknown_field(model, name)
     if value is not None:
-        if isinstance(value, Node) and not isinstance(value, peewee.Model):
+        if is_sql(value):
             raise InvalidValue(f"{model.__name__}.{name} takes a value, not an SQL expression.")
         field.db_value(value)
     return field == value

@@ -153,9 +153,11 @@ class SelectQuery(SeesLiveRows, peewee.ModelSelect):
 
 
 def _count(name: str, value: Any) -> int | None:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63:
         return value
-    raise InvalidValue(f"{name}() takes a whole number, 0 or more; no SQL was sent.")
+    raise InvalidValue(f"{name}() takes a whole number from 0 to 2^63 - 1; no SQL was sent.")
 
 
 class ManyToManyQuery(SelectQuery, peewee.ManyToManyQuery):

@@ -23,10 +23,14 @@ import peewee
 from peewee import Ordering, Tuple, Value
 
 from orm_core.errors import InvalidValue
+from orm_core.models.encrypted import EncryptedTextField, SealedPartField
+from orm_core.models.fields import JSONField
 
 M = TypeVar("M")
 
 MAX_PAGE_SIZE: Final = 1000
+#: the most that LIMIT and OFFSET take
+_MOST: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ def read_order(model: Any, order_by: Any) -> list[Any]:
     if order_by is None:
         return [model._meta.primary_key]
     terms = [order_by] if isinstance(order_by, peewee.ColumnBase) else order_by
-    if isinstance(terms, str | bytes) or not isinstance(terms, Iterable):
+    if isinstance(terms, str | bytes | type) or not isinstance(terms, Iterable):
         raise _bad_order(model)
     terms = list(terms)
     if not terms or not all(isinstance(term, peewee.ColumnBase) for term in terms):
@@ -100,7 +104,12 @@ class Keyset:
         for term in read_order(model, order_by):
             field = term.node if isinstance(term, Ordering) else term
             descending = isinstance(term, Ordering) and term.direction.upper() == "DESC"
-            if not isinstance(field, peewee.Field) or field.model is not model or field.null:
+            if (
+                not isinstance(field, peewee.Field)
+                or isinstance(field, JSONField | EncryptedTextField | SealedPartField)
+                or field.model is not model
+                or field.null
+            ):
                 raise InvalidValue(
                     f"Keyset pages are sorted by fields of {model.__name__} that are never NULL; "
                     "use page numbers for other orders. No SQL was sent."
@@ -149,7 +158,7 @@ class Keyset:
         try:
             padded = cursor + "=" * (-len(cursor) % 4)
             signature, values = json.loads(base64.urlsafe_b64decode(padded.encode("ascii")))
-        except (TypeError, ValueError, AttributeError, UnicodeError):
+        except (TypeError, ValueError, AttributeError, UnicodeError, RecursionError):
             raise _bad_cursor() from None
         if signature != self.signature or not isinstance(values, list):
             raise _bad_cursor()
@@ -190,7 +199,7 @@ def _restored(field: Any, value: Any) -> Any:
 
 def numbered_page(query: Any, order: Any, size: int, number: int) -> Page[Any]:
     """The page of this number, from 1, and the count of all rows."""
-    check_count("number", number, 1)
+    check_count("number", number, 1, _MOST // size)
     total = int(query.count())
     rows = query.order_by(*order).limit(size).offset((number - 1) * size)
     return Page(list(rows), size, number=number, total=total)

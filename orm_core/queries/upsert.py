@@ -16,6 +16,11 @@ def upsert(model: Any, values: Mapping[Any, Any], on: Iterable[str] | None) -> A
     ``on`` names the key's fields; None finds the one unique key that ``values`` fill. Raises
     ``InvalidValue`` when that is not one, ``DuplicateKey`` when a soft-deleted row holds it.
     """
+    if model._meta.fields.get("deleted_at") in values:
+        raise InvalidValue(
+            f"{model.__name__}.deleted_at is set by soft_delete() and cleared by restore(); no SQL "
+            "was sent."
+        )
     target, live = _key(model, values, on)
     if any(isinstance(field, EncryptedTextField) for field in values):
         return _by_lock(model, values, target)
@@ -53,7 +58,7 @@ def _at_once(model: Any, values: Any, target: tuple[Any, ...], live: bool) -> An
         preserve=changed or [model.updated_at],
         where=model.deleted_at.is_null(),
     )
-    row = first_returned(query)
+    row = _first_in_race(model, query)
     if row is None:
         raise DuplicateKey(
             f"A soft-deleted row of {model._meta.table_name} has this key; restore() it first.",
@@ -63,11 +68,24 @@ def _at_once(model: Any, values: Any, target: tuple[Any, ...], live: bool) -> An
     return row
 
 
+def _first_in_race(model: Any, query: Any) -> Any:
+    """ON CONFLICT arbitrates one key: a twin of this row, inserted meanwhile, may meet another key
+    first. By then the twin is there, so that the second attempt meets it where it should."""
+    if len(model._meta.unique_keys()) < 2:
+        return first_returned(query)
+    try:
+        with model._meta.database.atomic():
+            return first_returned(query)
+    except DuplicateKey:
+        return first_returned(query)
+
+
 def _by_lock(model: Any, values: Any, target: tuple[Any, ...]) -> Any:
     """Secrets are bound to the row's id, so that must be known before they are sealed."""
     database = model._meta.database
     same = [field == values[field] for field in target]
-    changed = {field: value for field, value in values.items() if field not in set(target)}
+    kept = {field.name for field in (*target, model._meta.primary_key)}
+    changed = {field: value for field, value in values.items() if field.name not in kept}
     with database.atomic():
         for attempt in ("update", "insert", "update"):
             if attempt == "insert":
