@@ -207,6 +207,7 @@ def _in_namespace(namespace: str, wanted: frozenset[str] | None) -> Iterator[Dom
         if error.name == namespace:
             return
         raise
+    _refuse_plain_folders(package)
     for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda one: one.name):
         if wanted is not None and found.name not in wanted:
             continue
@@ -218,6 +219,18 @@ def _in_namespace(namespace: str, wanted: frozenset[str] | None) -> Iterator[Dom
                 f"{name} has no `domain = Domain(...)`; every package of {namespace} offers one."
             )
         yield domain
+
+
+def _refuse_plain_folders(package: Any) -> None:
+    """A folder of modules without ``__init__.py`` would be passed over."""
+    # An editable install puts an entry into the path that is no folder.
+    for place in filter(Path.is_dir, map(Path, package.__path__)):
+        for folder in sorted(place.iterdir()):
+            if not (folder / "__init__.py").exists() and any(folder.glob("*.py")):
+                raise RegistryError(
+                    f"{package.__name__}.{folder.name} has no __init__.py with `domain = Domain(...)`, so it would be "
+                    "passed over; every folder of domains is a package that offers one."
+                )
 
 
 def _imported(name: str) -> Any:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import peewee
 
-from orm_core.errors import LockTimeout, MigrationError, QueryError
+from orm_core.errors import LockTimeout, MigrationError, OrmCoreError
 from orm_core.migrations.catalog import HISTORY
 from orm_core.migrations.files import names_in
 
@@ -75,12 +75,15 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
             for attempt in range(1, ATTEMPTS + 1):
                 try:
                     return super().run_one(name, migrator, **options)
-                except QueryError as error:
+                except Exception as error:
                     migrator.__ops__ = []
                     if not isinstance(error, LockTimeout) or attempt == ATTEMPTS:
+                        kind = (
+                            "" if isinstance(error, OrmCoreError) else f"{type(error).__name__}: "
+                        )
                         raise MigrationError(
-                            f"Migration {name} failed and changed nothing; the ones before it "
-                            f"stand. {error}"
+                            f"Migration {name} failed and was rolled back; the ones before it "
+                            f"stand. {kind}{error}"
                         ) from error
                     _pause(name, attempt)
             raise AssertionError  # the last attempt returns or raises

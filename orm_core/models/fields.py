@@ -13,6 +13,7 @@ import enum
 import json
 import math
 import uuid
+from copy import deepcopy
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
@@ -44,6 +45,7 @@ def is_sql(value: Any) -> bool:
 class CheckedField(peewee.Field):
     """What all our columns share: checks, server defaults, uniqueness among live rows."""
 
+    default: Any
     #: what a value must be, for the error's text
     expected = "a value of its type"
 
@@ -89,6 +91,13 @@ class CheckedField(peewee.Field):
             return value
         return self.to_database(value)
 
+    def copy_default(self) -> None:
+        """Give each row a copy of a mutable ``default``; the constant stays the server's."""
+        constant = self.default
+        if constant is not None and not callable(constant):
+            self.server_default = self.server_default or self.literal(constant)
+            self.default = lambda: deepcopy(constant)
+
     def to_database(self, value: Any) -> Any:
         """Check and convert a value that is not None; ``refuse`` what does not fit."""
         return value
@@ -96,6 +105,10 @@ class CheckedField(peewee.Field):
     def python_value(self, value: Any) -> Any:
         """The value that a row carries for what the driver read."""
         return value
+
+    def array_item(self, value: Any) -> Any:
+        """The value as an item of an array, to be written as text."""
+        return self.db_value(value)
 
     def refuse(self, reason: str | None = None) -> InvalidValue:
         """The error for a value that does not fit; it never shows the value."""
@@ -287,13 +300,8 @@ class JSONField(CheckedField, peewee.JSONField):
     expected = "JSON: dicts with str keys, lists, str, numbers (no NaN), bool or None"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        default = kwargs.get("default")
         super().__init__(*args, **kwargs)
-        if default is not None and not callable(default):
-            # Each row gets a copy of its own; the constant stays the server's default.
-            self.server_default = self.server_default or self.literal(default)
-            text = json.dumps(default)
-            self.default = lambda: json.loads(text)
+        self.copy_default()
 
     def literal(self, value: Any) -> str:
         return quote_literal(json.dumps(value)) + "::jsonb"
@@ -306,6 +314,11 @@ class JSONField(CheckedField, peewee.JSONField):
         return self._wrap(value) if self._wrap is not None else value
 
     to_database = db_value
+
+    def array_item(self, value: Any) -> Any:
+        if value is not None:
+            self._check(value)
+        return None if value is None else json.dumps(value)
 
     def case_value(self, value: Any) -> Any:
         if value is not None and not is_sql(value):
@@ -403,6 +416,21 @@ class ArrayField(CheckedField):
     def __init__(self, inner: CheckedField, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.inner = inner
+        self.copy_default()
+
+    def _whole(self, value: Any) -> Any:
+        """A list as one value; Peewee would compare with its items."""
+        if isinstance(value, list | tuple):
+            return peewee.Value(value, converter=self.db_value, unpack=False)
+        return value
+
+    def __eq__(self, other: Any) -> Any:
+        return super().__eq__(self._whole(other))
+
+    def __ne__(self, other: Any) -> Any:
+        return super().__ne__(self._whole(other))
+
+    __hash__ = CheckedField.__hash__
 
     @property
     def expected(self) -> str:  # type: ignore[override]
@@ -416,7 +444,7 @@ class ArrayField(CheckedField):
         if not isinstance(value, list | tuple):
             raise self.refuse()
         try:
-            items = [self.inner.db_value(item) for item in value]
+            items = [self.inner.array_item(item) for item in value]
         except InvalidValue:
             raise self.refuse() from None
         return "{" + ",".join(map(_array_item, items)) + "}"

@@ -71,12 +71,12 @@ def _at_once(model: Any, values: Any, target: tuple[Any, ...], live: bool) -> An
 def _first_in_race(model: Any, query: Any) -> Any:
     """ON CONFLICT arbitrates one key: a twin of this row, inserted meanwhile, may meet another key
     first. By then the twin is there, so that the second attempt meets it where it should."""
-    if len(model._meta.unique_keys()) < 2:
-        return first_returned(query)
+    database = model._meta.database
     try:
-        with model._meta.database.atomic():
-            return first_returned(query)
+        return first_returned(query)
     except DuplicateKey:
+        if database.in_transaction():
+            raise  # nothing can follow a failed statement; the caller may run the block again
         return first_returned(query)
 
 

@@ -310,15 +310,15 @@ TEXT_DOORS: dict[str, Callable[[Session, Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("value", PLAIN, ids=repr)
 @pytest.mark.parametrize("door", TEXT_DOORS)
-def test_no_door_takes_a_plain_text(session, door, value):
+def test_no_door_takes_a_plain_text(session, door):
     before = raw(session)
-    with statements() as sent, pytest.raises(InvalidValue, match="no SQL was sent") as caught:
-        TEXT_DOORS[door](session, value)
-    assert not [sql for sql, _ in sent if sql.startswith(("INSERT", "UPDATE"))]
-    assert CANARY not in str(sent)
-    assert CANARY not in everything_shown_by(caught.value)
+    for value in PLAIN:
+        with statements() as sent, pytest.raises(InvalidValue, match="no SQL was sent") as caught:
+            TEXT_DOORS[door](session, value)
+        assert not [sql for sql, _ in sent if sql.startswith(("INSERT", "UPDATE"))]
+        assert CANARY not in str(sent)
+        assert CANARY not in everything_shown_by(caught.value)
     assert raw(session) == before
     assert Session.select().count() == 1
 

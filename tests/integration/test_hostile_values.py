@@ -172,15 +172,29 @@ DOORS: dict[str, Callable[[str, Any], Any]] = {
 }
 
 
+def is_let_in(door: str, name: str, value: Any) -> str | None:
+    """What is wrong with how a door treats a hostile value, None when it refuses as it should."""
+    with statements() as sent:
+        try:
+            with db.atomic():
+                DOORS[door](name, value)
+        except InvalidValue as error:
+            if not str(error).startswith(f"Item.{name} must be"):
+                return "another field is named"
+            if CANARY in everything_shown_by(error):
+                return "the value shows"
+        except OrmCoreError as error:
+            return f"refused late, as {type(error).__name__}"
+        else:
+            return "let in"
+    return "was sent" if any(CANARY in sql or sql.startswith("UPDATE") for sql in sent) else None
+
+
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("bad", BAD)
-def test_no_door_lets_a_hostile_value_in(tables, door, bad):
-    name, value = BAD[bad]
-    with statements() as sent, pytest.raises(InvalidValue, match=f"Item.{name} must be") as caught:
-        DOORS[door](name, value)
-    assert not [sql for sql in sent if CANARY in sql or sql.startswith("UPDATE")]
-    assert CANARY not in everything_shown_by(caught.value)
-    assert all(getattr(row, name) is None for row in Item.select())
+def test_no_door_lets_a_hostile_value_in(tables, door):
+    wrong = {bad: is_let_in(door, name, value) for bad, (name, value) in BAD.items()}
+    assert {bad: what for bad, what in wrong.items() if what} == {}
+    assert all(getattr(row, name) is None for row in Item.select() for name, _ in BAD.values())
 
 
 @pytest.mark.parametrize("door", ["create", "insert", "insert_many", "update", "set_by_id"])

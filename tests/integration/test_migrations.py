@@ -400,22 +400,19 @@ def test_a_folder_that_is_missing_is_told_and_not_made(empty, tmp_path, call):
 
 
 FAILING = {
-    "SQL": (
-        'migrator.sql("CREATE TABLE half (id int)"); migrator.sql("nonsense")',
-        MigrationError,
-    ),
-    "Python": ('migrator.sql("CREATE TABLE half (id int)"); 1 / 0', ZeroDivisionError),
+    "SQL": 'migrator.sql("CREATE TABLE half (id int)"); migrator.sql("nonsense")',
+    "Python": 'migrator.sql("CREATE TABLE half (id int)"); 1 / 0',
     "SQL at once": (
-        'database.execute_sql("CREATE TABLE half (id int)"); database.execute_sql("nonsense")',
-        MigrationError,
+        'database.execute_sql("CREATE TABLE half (id int)"); database.execute_sql("nonsense")'
     ),
+    "an import": "import no_such_module",
 }
 
 
-@pytest.mark.parametrize(("body", "error"), FAILING.values(), ids=FAILING)
-def test_a_file_that_fails_leaves_those_before_it_and_nothing_of_itself(empty, folder, body, error):
+@pytest.mark.parametrize("body", FAILING.values(), ids=FAILING)
+def test_a_file_that_fails_leaves_those_before_it_and_nothing_of_itself(empty, folder, body):
     write(folder, "003_three", f"def migrate(migrator, database, *, fake=False):\n    {body}\n")
-    with pytest.raises(error):
+    with pytest.raises(MigrationError, match="003_three"):
         runner.apply(empty, folder)
     assert tables(empty) == ["one", "two"]
     assert runner.status(empty, folder).pending == ("003_three",)
