@@ -228,7 +228,7 @@ def _refuse_plain_folders(package: Any) -> None:
         for folder in sorted(place.iterdir()):
             if not (folder / "__init__.py").exists() and any(folder.glob("*.py")):
                 raise RegistryError(
-                    f"{package.__name__}.{folder.name} has no __init__.py with `domain = Domain(...)`, so it would be "
+                    f"{folder} has no __init__.py with `domain = Domain(...)`, so it would be "
                     "passed over; every folder of domains is a package that offers one."
                 )
 
