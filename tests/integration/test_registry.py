@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -565,8 +566,7 @@ def test_a_folder_without_an_init_is_not_passed_over(tmp_path):
     write(tmp_path / "domains/billing/models.py", BILLING)
     error, told, _ = answer(REFUSED, tmp_path)
     assert error == "RegistryError"
-    assert str(tmp_path / "domains/billing") in told
-    assert "__init__.py" in told
+    assert re.search(r"domains\Wbilling has no __init__\.py", told)
 
 
 def test_an_entry_point_that_cannot_be_imported_stops_everything(tmp_path):
