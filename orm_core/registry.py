@@ -197,6 +197,8 @@ def _wanted(names: Iterable[str] | None) -> frozenset[str] | None:
     if names is None:
         text = settings.load().domains
         names = [name.strip() for name in text.split(",")] if text else None
+    if isinstance(names, str):
+        names = [names]
     return None if names is None else frozenset(names)
 
 
@@ -252,6 +254,11 @@ def _in_entry_points(group: str, wanted: frozenset[str] | None) -> Iterator[Doma
             raise
         if not isinstance(domain, Domain):
             raise RegistryError(f"The entry point {entry.value} of {group} is no Domain.")
+        if domain.name != entry.name:
+            raise RegistryError(
+                f"The entry point {entry.name} of {group} offers the domain {domain.name!r}; give "
+                "it the domain's name."
+            )
         yield domain
 
 

@@ -29,7 +29,7 @@ import peewee
 
 from orm_core.database.connection import Database
 from orm_core.database.transactions import Transaction
-from orm_core.errors import InvalidValue, NotFound, RegistryError
+from orm_core.errors import InvalidValue, NotFound, OrmCoreError, RegistryError
 from orm_core.loggers import Logger, check_logger
 from orm_core.models.base import BaseModel
 from orm_core.models.encrypted import seal_values
@@ -80,11 +80,19 @@ class Verb:
 
     def __enter__(self) -> Verb:
         check_logger(self._logger)
-        if self._tx is not None:
-            if not isinstance(self._tx, Transaction):
-                raise InvalidValue("tx must be what `with transaction() as tx:` gives.")
-            self._tx.check(self.database)
+        try:
+            self._check_tx()
+        except OrmCoreError as error:
+            self._log_failure(error)
+            raise
         return self
+
+    def _check_tx(self) -> None:
+        if self._tx is None:
+            return
+        if not isinstance(self._tx, Transaction):
+            raise InvalidValue("tx must be what `with transaction() as tx:` gives.")
+        self._tx.check(self.database)
 
     def __exit__(
         self,
@@ -92,8 +100,12 @@ class Verb:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(exc, Exception) and self._logger is not None:
-            meta = {"module": "db", "action": self._action, "error": exc}
+        if isinstance(exc, Exception):
+            self._log_failure(exc)
+
+    def _log_failure(self, error: Exception) -> None:
+        if self._logger is not None:
+            meta = {"module": "db", "action": self._action, "error": error}
             self._tell("error", f"Failed to {self._doing}", meta)
 
     @property
@@ -390,9 +402,14 @@ class Service(Generic[M]):
     ) -> int:
         """Set the same fields in all rows that match; answers how many. None means all rows."""
         with cls.verb("update_where", logger, tx) as verb:
+            predicates = read_where(cls.model, where)
+            if where is not None and not predicates:
+                raise InvalidValue(
+                    "update_where() got conditions without a condition in them; all rows are "
+                    "meant by None. No SQL was sent."
+                )
             query = cls.model.update(read_changes(cls.model, payload))
             query = query.with_deleted() if include_deleted else query
-            predicates = read_where(cls.model, where)
             count = int((query.where(*predicates) if predicates else query).execute())
             if count:
                 verb.audit("updated", None, count=count)

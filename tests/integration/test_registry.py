@@ -583,10 +583,28 @@ def test_an_entry_point_that_is_no_domain_is_refused(tmp_path):
 
 def test_two_packages_that_offer_one_name_are_refused(tmp_path):
     write(tmp_path / "acme_billing/__init__.py", BILLING.replace('"billing"', '"orders"'))
-    distribution(tmp_path, entry_points="billing = acme_billing:domain")
+    distribution(tmp_path, entry_points="orders = acme_billing:domain")
     error, told, _ = answer(REFUSED, tmp_path)
     assert error == "RegistryError"
     assert "Two installed packages offer a domain 'orders'" in told
+
+
+def test_an_entry_point_of_another_name_than_its_domain_is_refused(tmp_path):
+    write(tmp_path / "acme_billing/__init__.py", BILLING)
+    distribution(tmp_path, entry_points="accounts = acme_billing:domain")
+    error, told, _ = answer(REFUSED, tmp_path)
+    assert error == "RegistryError"
+    assert "accounts of orm_core.domains offers the domain 'billing'" in told
+
+
+def test_one_name_to_discover_is_one_name(tmp_path):
+    code = """
+        import json
+        from orm_core import registry
+        registry.discover("users")
+        print(json.dumps([domain.name for domain in registry]))
+    """
+    assert answer(code, tmp_path) == ["users"]
 
 
 def test_importing_a_domain_changes_nothing():

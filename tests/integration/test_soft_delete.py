@@ -737,6 +737,22 @@ def test_joins_of_models_see_the_rows_they_should(shelf):
     check()
 
 
+def all_below(above: int) -> list[tuple[int | None, bool, int]]:
+    """A live and a deleted row for each row above, and for none."""
+    return [(row, gone, 0) for row in (*range(above), None) for gone in (False, True)]
+
+
+@pytest.mark.parametrize(("first", "second"), list(product(sorted(KINDS), repeat=2)))
+def test_each_pair_of_joins_sees_the_rows_it_should(shelf, first, second):
+    authors = fill(Author, None, [], [(None, False, 0), (None, True, 0)])
+    books = fill(Book, Book.author, authors, all_below(2))
+    chapters = fill(Chapter, Chapter.book, books, all_below(6))
+    sources, tables = [Author, Book, Chapter], [authors, books, chapters]
+    for flag in ("default", "with_deleted", "only_deleted"):
+        check_join(sources, tables, (flag, [first, second], [], False))
+        check_join(sources[::-1], tables[::-1], (flag, [first, second], [], True))
+
+
 def test_joins_of_a_model_with_itself_see_the_rows_they_should(shelf):
     @quick
     @given(table, cases(3), bits)

@@ -414,6 +414,12 @@ def test_update_where_without_a_condition_changes_all_live_rows(rollback_db):
     assert OrdersService.update_where(None, {"total": 8}, include_deleted=True) == 2
 
 
+@pytest.mark.parametrize("where", [[], {}, [None], ()])
+def test_update_where_without_a_condition_in_its_conditions_is_refused(rollback_db, where):
+    with no_statement(), pytest.raises(InvalidValue, match="all rows are meant by None"):
+        UsersService.update_where(where, {"first_name": "X"})
+
+
 def test_update_where_cannot_write_a_secret(rollback_db):
     new_session()
     with no_statement(), pytest.raises(InvalidValue, match=r"Session\.provider_access_token"):
