@@ -67,7 +67,6 @@ from orm_core.models.fields import (
     DecimalField,
     DoubleField,
     EnumField,
-    ForeignKeyField,
     IntegerField,
     JSONField,
     SmallIntegerField,
@@ -75,7 +74,7 @@ from orm_core.models.fields import (
     UUIDField,
 )
 from orm_core.models.identifiers import utcnow, uuid7
-from orm_core.models.relations import DeferredForeignKey
+from orm_core.models.references import DeferredForeignKey, ForeignKeyField
 from orm_core.queries.paging import Page
 from orm_core.registry import Domain, Registry, registry
 from orm_core.service import Key, Service, finder

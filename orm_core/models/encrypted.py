@@ -17,7 +17,8 @@ import peewee
 from orm_core import settings
 from orm_core.crypto import KeyRing, Sealed, Secret, encode
 from orm_core.errors import KeyRingError, SecretUnreadable
-from orm_core.models.fields import CharField, CheckedField
+from orm_core.models.columns import CheckedField
+from orm_core.models.fields import CharField
 
 VALUE_LENGTH: Final = 2048
 PART_LENGTH: Final = 32

@@ -1,10 +1,7 @@
-"""Columns. Peewee's fields, which refuse a wrong value before any SQL and know server defaults.
+"""Columns of text, numbers, times, JSON, enums and arrays.
 
-A constant ``default`` is Python's *and* the server's (``DEFAULT 'pending'``); a callable one is
-Python's only, ``server_default`` adds SQL for the server (``server_default="now()"``).
-``generated="lower(email)"`` makes a column that the server computes and nobody writes,
-``comment`` is stored with the column.
-``unique="live"`` makes a partial unique index over the rows that are not soft-deleted.
+Peewee's fields, which refuse a wrong value with ``InvalidValue`` before any SQL; see
+``orm_core.models.columns`` for what they all take.
 """
 
 from __future__ import annotations
@@ -13,112 +10,18 @@ import enum
 import json
 import math
 import uuid
-from copy import deepcopy
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import inflection
 import peewee
-from peewee import SQL, Node
+from peewee import SQL
 from psycopg2 import extensions
 from psycopg2.extras import Json
 
-from orm_core.errors import InvalidValue, OrmCoreError
-
-Unique: TypeAlias = bool | Literal["live"]
-
-#: PostgreSQL's limit for identifiers and enum labels, in bytes (NAMEDATALEN - 1)
-MAX_NAME_BYTES = 63
-
-
-def quote_literal(text: str) -> str:
-    """A text as an SQL literal in a statement that the driver formats (hence ``%%``)."""
-    return "'" + text.replace("'", "''").replace("%", "%%") + "'"
-
-
-def is_sql(value: Any) -> bool:
-    """Whether this is an SQL expression; Peewee's rows are nodes too, but they are values."""
-    return isinstance(value, Node) and not isinstance(value, peewee.Model)
-
-
-class CheckedField(peewee.Field):
-    """What all our columns share: checks, server defaults, uniqueness among live rows."""
-
-    default: Any
-    #: what a value must be, for the error's text
-    expected = "a value of its type"
-
-    def __init__(
-        self,
-        *args: Any,
-        unique: Unique = False,
-        server_default: str | None = None,
-        generated: str | None = None,
-        comment: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(*args, unique=bool(unique), **kwargs)
-        self.unique_live = unique == "live"
-        self.server_default = server_default
-        self.generated = generated
-        self.comment = comment
-
-    @property
-    def server_default_sql(self) -> str | None:
-        """SQL of the column's DEFAULT, from ``server_default`` or a constant ``default``."""
-        if self.server_default is not None or self.default is None or callable(self.default):
-            return self.server_default
-        return self.literal(self.default)
-
-    def literal(self, value: Any) -> str:
-        """The value as SQL for DEFAULT."""
-        return quote_literal(str(self.to_database(value)))
-
-    def ddl(self, ctx: Any) -> Any:
-        """The column's definition, with its DEFAULT or its expression."""
-        node = super().ddl(ctx)
-        default = self.server_default_sql
-        if self.generated is not None:
-            node.nodes.append(SQL(f"GENERATED ALWAYS AS ({self.generated}) STORED"))
-        elif default is not None:
-            node.nodes.append(SQL(f"DEFAULT {default}"))
-        return node
-
-    def db_value(self, value: Any) -> Any:
-        """The value for the driver. Raises ``InvalidValue`` when it does not fit."""
-        if value is None or is_sql(value):
-            return value
-        return self.to_database(value)
-
-    def copy_default(self) -> None:
-        """Give each row a copy of a mutable ``default``; the constant stays the server's."""
-        constant = self.default
-        if constant is not None and not callable(constant):
-            self.server_default = self.server_default or self.literal(constant)
-            self.default = lambda: deepcopy(constant)
-
-    def to_database(self, value: Any) -> Any:
-        """Check and convert a value that is not None; ``refuse`` what does not fit."""
-        return value
-
-    def python_value(self, value: Any) -> Any:
-        """The value that a row carries for what the driver read."""
-        return value
-
-    def array_item(self, value: Any) -> Any:
-        """The value as an item of an array, to be written as text."""
-        return self.db_value(value)
-
-    def refuse(self, reason: str | None = None) -> InvalidValue:
-        """The error for a value that does not fit; it never shows the value."""
-        return InvalidValue(f"{self.label} must be {reason or self.expected}; no SQL was sent.")
-
-    @property
-    def label(self) -> str:
-        """``Model.field``, for messages."""
-        model = getattr(self, "model", None)
-        return f"{model.__name__}.{self.name}" if model is not None else type(self).__name__
+from orm_core.errors import InvalidValue
+from orm_core.models.columns import MAX_NAME_BYTES, CheckedField, is_sql, quote_literal
 
 
 class _TextChecks(CheckedField):
@@ -460,78 +363,3 @@ def _array_item(item: Any) -> str:
         return "NULL"
     escaped = str(item).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
-
-
-class _ForeignKeyAccessor(peewee.ForeignKeyAccessor):
-    """Loads the parent, soft-deleted or not: the row that is referred to exists."""
-
-    def __set__(self, instance: Any, obj: Any) -> None:
-        if isinstance(obj, peewee.Model) and not isinstance(obj, self.rel_model):
-            raise self.field.refuse()
-        super().__set__(instance, obj)
-
-    def get_rel_instance(self, instance: Any) -> Any:
-        key = instance.__data__.get(self.name)
-        if key is not None and self.name not in instance.__rel__ and self.field.lazy_load:
-            parents = self.rel_model.select()
-            if hasattr(parents, "with_deleted"):
-                parents = parents.with_deleted()
-            instance.__rel__[self.name] = parents.where(self.field.rel_field == key).get()
-        return super().get_rel_instance(instance)
-
-
-class ForeignKeyField(CheckedField, peewee.ForeignKeyField):
-    """A reference to another model: takes an instance, its id, or the id's text.
-
-    ``user = ForeignKeyField(User, backref="sessions")`` gives ``session.user`` (a soft-deleted
-    one too), ``session.user_id`` and ``user.sessions``. ``on_soft_delete="cascade"``: rows go
-    with their parent when it is soft-deleted, and exactly those come back with it.
-    """
-
-    accessor_class = _ForeignKeyAccessor
-
-    def __init__(
-        self,
-        model: Any,
-        *args: Any,
-        on_soft_delete: Literal["cascade"] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if on_soft_delete not in (None, "cascade"):
-            raise InvalidValue('on_soft_delete must be "cascade" or None.')
-        super().__init__(model, *args, **kwargs)
-        self.on_soft_delete = on_soft_delete
-
-    @property
-    def expected(self) -> str:  # type: ignore[override]
-        return f"a {self.rel_model.__name__} or its {self.rel_field.name}"
-
-    def get_constraint_name(self) -> str:
-        """PostgreSQL's own name for the constraint, ``<table>_<column>_fkey``, spelled out."""
-        table = self.model._meta.table_name
-        return self.constraint_name or shorten(f"{table}_{self.column_name}_fkey")
-
-    def foreign_key_constraint(self, explicit_name: bool = True) -> Any:  # noqa: ARG002
-        """The constraint's definition; its name is always spelled out."""
-        return super().foreign_key_constraint(explicit_name=True)
-
-    def to_database(self, value: Any) -> Any:
-        if isinstance(value, self.rel_model):
-            value = getattr(value, self.rel_field.name)
-        try:
-            return self.rel_field.db_value(value)
-        except OrmCoreError:
-            raise self.refuse() from None
-
-    def python_value(self, value: Any) -> Any:
-        return value if isinstance(value, self.rel_model) else self.rel_field.python_value(value)
-
-
-def shorten(name: str) -> str:
-    """An identifier within PostgreSQL's 63 bytes; a longer one ends in a hash of itself."""
-    if len(name.encode()) <= MAX_NAME_BYTES:
-        return name
-    import hashlib
-
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name.encode()[: MAX_NAME_BYTES - 9].decode(errors='ignore')}_{digest}"

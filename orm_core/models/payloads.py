@@ -14,9 +14,8 @@ import peewee
 from peewee import Node
 
 from orm_core.errors import InvalidValue
-from orm_core.models.base import is_generated, missing_fields, unknown_field
+from orm_core.models.columns import is_generated, is_sql, missing_fields, unknown_field
 from orm_core.models.encrypted import EncryptedTextField
-from orm_core.models.fields import is_sql
 
 Payload: TypeAlias = Mapping[str, Any]
 Condition: TypeAlias = peewee.ColumnBase | Mapping[str, Any]

@@ -15,7 +15,8 @@ import peewee
 from peewee import ModelIndex, Node
 
 from orm_core.database.diagnostics import declare_constraints
-from orm_core.models.fields import ArrayField, EnumField, quote_literal, shorten
+from orm_core.models.columns import quote_literal, shorten
+from orm_core.models.fields import ArrayField, EnumField
 from orm_core.models.soft_delete import ManyToManyAccessor
 
 

@@ -36,7 +36,7 @@ from orm_core import (
     UnknownField,
     UUIDField,
 )
-from orm_core.models.fields import shorten
+from orm_core.models.columns import shorten
 
 CANARY = "canary4711"
 SOME_ID = uuid.UUID("0190c6f0-1111-7abc-8def-000000000001")

@@ -1,0 +1,102 @@
+"""INSERT: rows completed with their defaults, secrets sealed, nothing dropped in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import peewee
+from peewee import SQL, Node, OnConflict
+
+from orm_core.errors import InvalidValue
+from orm_core.models.columns import is_generated, missing_fields
+from orm_core.models.encrypted import EncryptedTextField, seal_values
+
+
+class InsertQuery(peewee.ModelInsert):
+    """INSERT; every row is completed with its defaults, and its secrets are sealed."""
+
+    def __init__(self, model: Any, insert: Any = None, columns: Any = None, **kwargs: Any) -> None:
+        if isinstance(insert, Mapping):
+            insert = _complete(model, [insert])[0]
+        elif insert is not None and not isinstance(insert, Node):
+            rows = _as_mappings(model, insert, columns)
+            insert, columns = _complete(model, rows), None
+        super().__init__(model, insert=insert, columns=columns, **kwargs)
+
+    def get_default_data(self) -> dict[Any, Any]:
+        """Nothing: the rows are complete."""
+        return {}
+
+    def __sql__(self, ctx: Any) -> Any:
+        conflict = self._on_conflict
+        if conflict is None or not (conflict._update or conflict._preserve):
+            return super().__sql__(ctx)
+        twin = object.__new__(type(self))
+        twin.__dict__ = self.__dict__.copy()
+        twin._on_conflict = _moving_updated_at(self.model, conflict)
+        return super(InsertQuery, twin).__sql__(ctx)
+
+
+def _as_mappings(model: Any, rows: Iterable[Any], columns: Any) -> list[Mapping[Any, Any]]:
+    names = list(columns or model._meta.sorted_fields)
+    mappings: list[Mapping[Any, Any]] = []
+    for row in rows:
+        if isinstance(row, Mapping):
+            mappings.append(row)
+        elif len(row) == len(names):
+            mappings.append(dict(zip(names, row, strict=True)))
+        else:
+            raise InvalidValue(
+                f"A row of {model.__name__}.insert_many() has {len(row)} values for {len(names)} "
+                "columns; no SQL was sent."
+            )
+    return mappings
+
+
+def _complete(model: Any, rows: list[Mapping[Any, Any]]) -> list[dict[Any, Any]]:
+    """Rows by field, all with the same fields: given values, else defaults, else the server's."""
+    given = [model._normalize_data(dict(row), {}) for row in rows]
+    used = {field for row in given for field in row}
+    return [_complete_row(model, row, used) for row in given]
+
+
+def _complete_row(model: Any, given: dict[Any, Any], used: set[Any]) -> dict[Any, Any]:
+    meta = model._meta
+    values = {meta.fields[name]: value for name, value in meta.get_default_dict().items()}
+    values.update(given)
+    for field in meta.sorted_fields:
+        if field in values:
+            continue
+        if _is_filled_by_server(field):
+            values[field] = SQL("DEFAULT")
+        elif field.null and field in used:
+            values[field] = None
+        elif field in used:
+            raise missing_fields(model, [field.name])
+    return seal_values(values, values.get(meta.primary_key))
+
+
+def _is_filled_by_server(field: Any) -> bool:
+    return getattr(field, "server_default_sql", None) is not None or is_generated(field)
+
+
+def _moving_updated_at(model: Any, conflict: OnConflict) -> OnConflict:
+    fields = model._meta.fields
+    for name, value in (conflict._update or {}).items():
+        if isinstance(value, peewee.Model):
+            field = model._meta.combined.get(name, name) if isinstance(name, str) else name
+            field.db_value(value)
+    touched = {
+        model._meta.combined.get(name, name) if isinstance(name, str) else name
+        for name in (*(conflict._update or ()), *(conflict._preserve or ()))
+    }
+    if any(isinstance(field, EncryptedTextField) for field in touched):
+        raise InvalidValue(
+            "ON CONFLICT can't update an encrypted column, which is bound to its row's id; use "
+            "the service's upsert(); no SQL was sent."
+        )
+    moved = fields.get("updated_at")
+    if moved is None or moved in touched:
+        return conflict
+    return conflict.clone().preserve(*(conflict._preserve or ()), moved)
