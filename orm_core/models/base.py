@@ -162,6 +162,18 @@ class BaseModel(peewee.Model):
         return normalized
 
     @classmethod
+    def get_or_create(cls, **kwargs: Any) -> tuple[Self, bool]:
+        """The live row with these values, or a new one; and whether it is new.
+
+        ``defaults={...}`` are more values for a new row.
+        """
+        for name in {*kwargs, *kwargs.get("defaults", ())} - {"defaults"}:
+            if name not in cls._meta.combined:
+                raise unknown_field(cls, name)
+        found: tuple[Self, bool] = super().get_or_create(**kwargs)
+        return found
+
+    @classmethod
     def bulk_create(cls, model_list: Iterable[Self], batch_size: int | None = None) -> None:
         """INSERT new instances, ``batch_size`` a statement, and read them back."""
         instances = list(model_list)

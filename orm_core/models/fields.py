@@ -24,6 +24,15 @@ from orm_core.errors import InvalidValue
 from orm_core.models.columns import MAX_NAME_BYTES, CheckedField, is_sql, quote_literal
 
 
+def _is_utf8(text: str) -> bool:
+    """Whether UTF-8 can carry it; the codec's error, which quotes the text, stays in here."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 class _TextChecks(CheckedField):
     max_length: int | None = None
     expected = "a str"
@@ -33,10 +42,8 @@ class _TextChecks(CheckedField):
             raise self.refuse()
         if "\0" in value:
             raise self.refuse("a str without NUL characters, which PostgreSQL can't store")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise self.refuse("a str without lone surrogates, which UTF-8 can't carry") from None
+        if not _is_utf8(value):
+            raise self.refuse("a str without lone surrogates, which UTF-8 can't carry")
         if self.max_length is not None and len(value) > self.max_length:
             raise self.refuse(f"a str of at most {self.max_length} characters")
         return str.__str__(value)  # of a str Enum the value, not the name
@@ -57,6 +64,7 @@ class CharField(_TextChecks, peewee.CharField):
 
 class _IntegerChecks(CheckedField):
     bits = 32
+    expected = "an int"
 
     def to_database(self, value: Any) -> int:
         limit = 1 << (self.bits - 1)
@@ -101,7 +109,7 @@ class BooleanField(CheckedField, peewee.BooleanField):
 
 
 class DoubleField(CheckedField, peewee.DoubleField):
-    """``double precision``: a float; infinity and NaN are refused."""
+    """``double precision``: a float, or an int that is one exactly; no infinity, no NaN."""
 
     expected = "a finite float"
 
@@ -112,7 +120,7 @@ class DoubleField(CheckedField, peewee.DoubleField):
             number = float(value)
         except OverflowError:
             raise self.refuse() from None
-        if not math.isfinite(number):
+        if not math.isfinite(number) or number != value:
             raise self.refuse()
         return number
 
@@ -198,7 +206,12 @@ class UUIDField(CheckedField, peewee.UUIDField):
 
 
 class JSONField(CheckedField, peewee.JSONField):
-    """``jsonb``: dicts, lists, str, int, finite float, bool; no NaN, no NUL, str keys only."""
+    """``jsonb``: dicts, lists, str, int, finite float, bool; no NaN, no NUL, str keys only.
+
+    Assign a new value to change one: what is changed inside a dict or list of a loaded row is not
+    seen by ``save()``. jsonb keeps numbers as numeric, so a float of 1e16 or more comes back as an
+    int.
+    """
 
     expected = "JSON: dicts with str keys, lists, str, numbers (no NaN), bool or None"
 
@@ -229,17 +242,20 @@ class JSONField(CheckedField, peewee.JSONField):
         return super().case_value(value)
 
     def _check(self, value: Any) -> None:
-        try:
-            text = json.dumps(value, allow_nan=False, ensure_ascii=False)
-            text.encode()
-            has_nul = "\\u0000" in text and _has_nul(value)
-            has_text_keys = _has_text_keys(value)
-        except (TypeError, ValueError, RecursionError):
-            raise self.refuse() from None
-        if has_nul:
-            raise self.refuse("JSON without NUL characters, which jsonb can't store")
-        if not has_text_keys:
-            raise self.refuse()
+        problem = _json_problem(value)
+        if problem is not None:
+            raise self.refuse(problem or None)
+
+
+def _json_problem(value: Any) -> str | None:
+    """What is wrong with a value as jsonb: None for nothing, "" for what the field's text says."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        if "\\u0000" in text and _has_nul(value):
+            return "JSON without NUL characters, which jsonb can't store"
+        return None if _has_text_keys(value) and _is_utf8(text) else ""
+    except (TypeError, ValueError, RecursionError):
+        return ""
 
 
 def _has_nul(value: Any) -> bool:

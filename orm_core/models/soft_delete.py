@@ -307,6 +307,12 @@ class _Cascade(UpdateQuery):
             self._follow(database, ids, before)
         return result
 
+    def _seeing(self: Q, _: Visibility) -> Q:
+        raise InvalidValue(
+            "delete() is about live rows and restore() about deleted ones; their moment of "
+            "deletion tells what went together. No SQL was sent."
+        )
+
     def _look(self, database: Any) -> Any:
         """What must be known before the rows change."""
 
