@@ -59,6 +59,16 @@ def stop(folder: Path | None) -> None:
 
 @db.command()
 @_folder_option
+@click.confirmation_option("--yes", prompt="This deletes all data of the embedded server. Go on?")
+def remove(folder: Path | None) -> None:
+    """Stop the server and delete its data, wherever it lies."""
+    with _errors():
+        _postgres(folder).remove()
+    click.echo("The server and its data are gone.")
+
+
+@db.command()
+@_folder_option
 def url(folder: Path | None) -> None:
     """Print the server's URL and nothing else; starts the server when needed.
 

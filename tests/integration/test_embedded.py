@@ -733,6 +733,15 @@ def test_the_url_command_prints_a_url_that_works_after_it(folder: Path) -> None:
     assert run_cli(folder, "stop").stdout == "No server was running.\n"
 
 
+def test_the_remove_command_asks_and_then_leaves_nothing(folder: Path) -> None:
+    EmbeddedPostgres(folder, durable=False).start()
+    assert run_cli(folder, "remove", text="n\n").returncode == 1
+    assert folder.exists()
+    answer = run_cli(folder, "remove", "--yes")
+    assert answer.stdout == "The server and its data are gone.\n"
+    assert not folder.exists()
+
+
 def test_psql_holds_the_server_and_hands_on_its_exit_code(folder: Path) -> None:
     script = "SELECT pg_sleep(2.5);\nSELECT 'x' || 'y';\nSELEC;\n"
     answer = run_cli(folder, "psql", "-XAt", "-v", "ON_ERROR_STOP=1", "-f", "-", text=script)
