@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
-@click.group()
+@click.group(short_help="Run the embedded PostgreSQL.")
 def db() -> None:
     """Run the embedded PostgreSQL, the one used when DATABASE_URL is not set.
 
@@ -67,7 +67,7 @@ def remove(folder: Path | None) -> None:
     click.echo("The server and its data are gone.")
 
 
-@db.command()
+@db.command(short_help="Print the URL; starts the server when needed.")
 @_folder_option
 def url(folder: Path | None) -> None:
     """Print the server's URL and nothing else; starts the server when needed.
@@ -107,7 +107,10 @@ def status(folder: Path | None) -> None:
             click.echo(f"{name:<8} {value}")
 
 
-@db.command(context_settings={"ignore_unknown_options": True})
+@db.command(
+    short_help="Open psql on the database in use.",
+    context_settings={"ignore_unknown_options": True},
+)
 @_folder_option
 @click.argument("arguments", metavar="[ARGS]...", nargs=-1, type=click.UNPROCESSED)
 def psql(folder: Path | None, arguments: tuple[str, ...]) -> None:

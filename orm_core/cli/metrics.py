@@ -7,7 +7,7 @@ import click
 from orm_core.cli import session
 
 
-@click.command()
+@click.command(short_help="Print the metrics that a service exports.")
 @session.url_option
 def metrics(url: str | None) -> None:
     """Connect, and print this process's metrics in Prometheus' text format.

@@ -41,7 +41,7 @@ def _migrations(url: str | None, folder: Path | None) -> Iterator[Migrations]:
         yield Migrations(database, registry, folder)
 
 
-@click.group()
+@click.group(short_help="Write, apply and check migrations.")
 def migrate() -> None:
     """Write migrations from the models, and bring a database to their schema, or back.
 
@@ -49,7 +49,7 @@ def migrate() -> None:
     """
 
 
-@migrate.command()
+@migrate.command(short_help="Write the migration to the models.")
 @click.argument("name", required=False)
 @click.option("--rename", "renames", multiple=True, metavar="OLD:NEW", help="users.mail:email")
 @click.option("--drop", "drops", multiple=True, metavar="NAME", help="users.mail went for good.")
@@ -97,7 +97,7 @@ def _fill(text: str) -> tuple[str, str]:
     return column.strip(), sql.strip()
 
 
-@migrate.command()
+@migrate.command(short_help="Apply the pending migrations.")
 @_common
 @click.option("--to", metavar="NAME", help="Stop after this file: 001_users, or 1.")
 @click.option("--plan", is_flag=True, help="Tell what would be done, and do nothing.")
@@ -169,7 +169,7 @@ def rollback(count: int, url: str | None, folder: Path | None) -> None:
         click.echo(f"rolled back  {name}")
 
 
-@migrate.command()
+@migrate.command(short_help="Note pending migrations as applied.")
 @_common
 @click.option("--to", metavar="NAME", help="Stop after this file.")
 def fake(url: str | None, folder: Path | None, to: str | None) -> None:
@@ -180,7 +180,7 @@ def fake(url: str | None, folder: Path | None, to: str | None) -> None:
         click.echo(f"noted  {name}")
 
 
-@migrate.command()
+@migrate.command(short_help="Fail when models, files, history disagree.")
 @_common
 @_json
 def check(url: str | None, folder: Path | None, as_json: bool) -> None:
@@ -202,7 +202,7 @@ def check(url: str | None, folder: Path | None, as_json: bool) -> None:
     click.echo(json.dumps({"ok": True}) if as_json else "Models, files and history agree.")
 
 
-@migrate.command()
+@migrate.command(short_help="Compare the live database with its files.")
 @_common
 @_json
 def drift(url: str | None, folder: Path | None, as_json: bool) -> None:
@@ -227,7 +227,7 @@ def drift(url: str | None, folder: Path | None, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-@migrate.command()
+@migrate.command(short_help="Print the SQL of files, without a database.")
 @click.argument("names", nargs=-1)
 @click.option("--down", is_flag=True, help="The way back.")
 @_folder
@@ -240,7 +240,7 @@ def sql(names: tuple[str, ...], down: bool, folder: Path | None) -> None:
     click.echo(Migrations(None, registry, folder).sql(names or None, down=down), nl=False)
 
 
-@migrate.command()
+@migrate.command(short_help="Write a file to be filled by hand.")
 @click.argument("name")
 @_folder
 def new(name: str, folder: Path | None) -> None:
@@ -254,7 +254,7 @@ def new(name: str, folder: Path | None) -> None:
     click.echo(f"wrote  {path}\nAfter you filled it: orm-core migrate sum")
 
 
-@migrate.command(name="sum")
+@migrate.command(name="sum", short_help="Write migrations.sum anew.")
 @_folder
 def sum_(folder: Path | None) -> None:
     """Write migrations.sum anew, after files were written or edited by hand."""
