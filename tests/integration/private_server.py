@@ -87,6 +87,8 @@ class Cluster:
         self._template = self._directory("template")
         command = [self._programs / "initdb", "-D", self._template, "-U", "postgres", "--no-sync"]
         command += ["--auth-local=reject", "--auth-host=md5", f"--pwfile={secret}"]
+        # initdb would store every secret as MD5 for this method.
+        command += ["--set=password_encryption=scram-sha-256"]
         command += ["--encoding=UTF8", f"--locale={binaries.locale()}", "--lc-messages=C"]
         subprocess.run(
             command,
