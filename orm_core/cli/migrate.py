@@ -55,6 +55,7 @@ def migrate() -> None:
 @click.option("--drop", "drops", multiple=True, metavar="NAME", help="users.mail went for good.")
 @click.option("--allow-drop", is_flag=True, help="All that is missing in the models went for good.")
 @click.option("--fill", "fills", multiple=True, metavar="COLUMN=SQL", help="users.nick=''")
+@click.option("--safe", is_flag=True, help="Write stages that hold nobody up.")
 @click.option("--dry-run", is_flag=True, help="Print the files instead of writing them.")
 @_common
 def generate(
@@ -63,6 +64,7 @@ def generate(
     drops: tuple[str, ...],
     allow_drop: bool,
     fills: tuple[str, ...],
+    safe: bool,
     dry_run: bool,
     url: str | None,
     folder: Path | None,
@@ -71,10 +73,11 @@ def generate(
 
     The live database is not read. Something that went while something alike came is a question:
     answer it with --rename or --drop. --fill gives the value of a new NOT NULL column for the
-    rows that are there.
+    rows that are there. --safe builds indexes CONCURRENTLY and validates constraints in a second
+    file, so that reads and writes go on meanwhile.
     """
     answers: dict[str, Any] = {"renames": renames, "drops": allow_drop or drops}
-    answers["fills"] = dict(_fill(one) for one in fills)
+    answers |= {"fills": dict(_fill(one) for one in fills), "safe": safe}
     with _migrations(url, folder) as migrations:
         if dry_run:
             proposal = migrations.propose(name, **answers)

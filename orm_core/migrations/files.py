@@ -15,6 +15,7 @@ from textwrap import indent, wrap
 from typing import Final
 
 from orm_core.errors import MigrationError
+from orm_core.migrations.staging import index_name
 
 #: peewee-migrate numbers files with three digits
 MAX_NUMBER: Final = 999
@@ -32,13 +33,15 @@ class MigrationFile:
     summary: str
     up: tuple[str, ...]
     down: tuple[str, ...]
+    #: one CREATE INDEX CONCURRENTLY, which can't run inside a transaction
+    concurrent: bool = False
 
     def text(self) -> str:
         """The file's source."""
         title = "\n".join(wrap(self.summary, 96))
-        return (
-            f'"""{title}\n"""\n\n\n' if "\n" in title else f'"""{title}"""\n\n\n'
-        ) + f"{_function('migrate', self.up)}\n\n{_function('rollback', self.down)}"
+        end = "\n" if "\n" in title else ""
+        up = _concurrently(self.up[0]) if self.concurrent else _function("migrate", self.up)
+        return f'"""{title}{end}"""\n\n\n{up}\n\n{_function("rollback", self.down)}'
 
     def write(self, folder: Path) -> Path:
         """Write it to the folder. Raises ``MigrationError`` when it is there already."""
@@ -111,6 +114,19 @@ def _function(name: str, statements: Iterable[str]) -> str:
     body: Sequence[str] = [f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'", *statements]
     lines += [f"    migrator.sql({_literal(statement)})" for statement in body]
     return "\n".join(lines) + "\n"
+
+
+def _concurrently(create: str) -> str:
+    drop = f"DROP INDEX CONCURRENTLY IF EXISTS {index_name(create)}"
+    return f"""def migrate(migrator, database, *, fake=False):
+    if fake:
+        return
+    database.commit()  # CONCURRENTLY can't run inside a transaction
+    # What an interrupted attempt left is no use.
+    database.execute_sql({_literal(drop)})
+    database.execute_sql({_literal(create)})
+    database.begin()
+"""
 
 
 def _literal(sql: str) -> str:

@@ -25,8 +25,12 @@ from orm_core.migrations.diff import Phase, Step, diff
 from orm_core.migrations.files import MigrationFile, file_name, names_in, next_number
 from orm_core.migrations.renames import Rename, followers, resolve, suspicions
 from orm_core.migrations.scratch import ScratchServer
+from orm_core.migrations.staging import index_name, stages
 from orm_core.migrations.words import differences, placeholder, summary
 from orm_core.models.schema import create_all
+
+#: the kind of a file that builds an index without holding up writes
+CONCURRENTLY = "concurrently"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,14 @@ class Answers:
 
     ``renames``: see ``orm_core.migrations.renames``. ``drops``: names (``orders``,
     ``users.mail``, ``session_status.open``) that may go, or True for all. ``fills``: SQL for rows
-    that are there when a column becomes NOT NULL, by ``table.column``.
+    that are there when a column becomes NOT NULL, by ``table.column``. ``safe``: see
+    ``orm_core.migrations.staging``.
     """
 
     renames: Sequence[str] = ()
     drops: Iterable[str] | bool = ()
     fills: Mapping[str, str] = field(default_factory=dict)
+    safe: bool = False
 
     def allow(self, name: str) -> bool:
         """Whether this may be dropped."""
@@ -82,19 +88,19 @@ def propose(
         work = stack.enter_context(server.database(template=str(files.database)))
         author = _Author(work, start, goal, answers)
         drafts = author.drafts()
-        proposal = _files(drafts, folder, name, owners)
+        proposal = _files(drafts, author.losses, folder, name, owners)
         _prove(files, folder, proposal.files, start, goal)
     return proposal
 
 
 @dataclass(slots=True)
 class _Draft:
-    """One file in the making."""
+    """One file in the making; ``kind`` tells it from the others of its migration."""
 
+    kind: str
     words: str
     up: list[str]
     down: list[str]
-    losses: list[str]
 
 
 class _Author:
@@ -105,33 +111,46 @@ class _Author:
         self.start = start
         self.goal = goal
         self.answers = answers
+        self.losses: list[str] = []
 
     def drafts(self) -> list[_Draft]:
         """The files' contents, in order."""
+        if self.answers.safe and self.answers.renames:
+            raise MigrationError(
+                "A rename breaks the code that runs and knows the old name, so it has no safe "
+                "stages: add the new column, fill it in batches, let the code use both, and drop "
+                "the old one in a later migration. Or write it without --safe."
+            )
         renames = self._renames()
-        named = catalog.read(self.work) if renames else self.start
-        self._check_losses(named)
-        steps = self._forward(named, self.goal)
-        labels = [step for step in steps if step.phase == Phase.ENUM_VALUES]
-        rest = [step for step in steps if step.phase != Phase.ENUM_VALUES]
-        undo = [rename.down for rename in reversed(renames)]
-        first = _Draft("", [rename.up for rename in renames], undo, [])
-        if not labels or not rest:
-            first.words = summary(named, self.goal, [rename.words for rename in renames])
-            first.up += [step.sql for step in steps]
-            first.down = self._back(self.goal, named) + undo
-            first.losses = _losses(steps)
-            return [first]
+        before = catalog.read(self.work) if renames else self.start
+        self._check_losses(before)
+        steps = self._forward(before, self.goal)
+        self.losses = _losses(steps)
+        drafts = []
+        for kind, statements in self._parts(steps, before):
+            for sql in statements:
+                self._run(sql)
+            after = catalog.read(self.work)
+            drafts.append(
+                _Draft(kind, summary(before, after), statements, self._back(after, before))
+            )
+            before = after
+        return _with_renames(drafts, renames)
+
+    def _parts(self, steps: list[Step], present: Catalog) -> list[tuple[str, list[str]]]:
+        """The statements of each file, with what the file is for."""
+        labels = [step.sql for step in steps if step.phase == Phase.ENUM_VALUES]
+        rest = [step.sql for step in steps if step.phase != Phase.ENUM_VALUES]
         # PostgreSQL can't use a new label in the transaction that adds it.
-        for step in labels:
-            self._run(step.sql)
-        between = catalog.read(self.work)
-        first.words = summary(named, between, [rename.words for rename in renames])
-        first.up += [step.sql for step in labels]
-        first.down = self._back(between, named) + undo
-        words = summary(between, self.goal, [])
-        back = self._back(self.goal, between)
-        return [first, _Draft(words, [step.sql for step in rest], back, _losses(rest))]
+        parts = [("labels" if rest else "", labels)] if labels else []
+        if self.answers.safe:
+            staged = stages(rest, present)
+            parts += [("", staged.first)] if staged.first else []
+            parts += [("validate", staged.validating)] if staged.validating else []
+            parts += [(CONCURRENTLY, [sql]) for sql in staged.indexes]
+        elif rest:
+            parts.append(("", rest))
+        return parts
 
     def _renames(self) -> list[Rename]:
         made: list[Rename] = []
@@ -224,26 +243,49 @@ def _losses(steps: Iterable[Step]) -> list[str]:
     return list(dict.fromkeys(step.loses for step in steps if step.loses))
 
 
+def _with_renames(drafts: list[_Draft], renames: list[Rename]) -> list[_Draft]:
+    """Renames come first, and their undoing last."""
+    if not renames:
+        return drafts
+    if not drafts or drafts[0].kind == CONCURRENTLY:
+        drafts = [_Draft("", "", [], []), *drafts]
+    first = drafts[0]
+    first.up = [rename.up for rename in renames] + first.up
+    first.down += [rename.down for rename in reversed(renames)]
+    first.words = "; ".join([*dict.fromkeys(one.words for one in renames), first.words]).strip("; ")
+    return drafts
+
+
 def _files(
-    drafts: list[_Draft], folder: Path, name: str | None, owners: Mapping[str, str]
+    drafts: list[_Draft],
+    losses: list[str],
+    folder: Path,
+    name: str | None,
+    owners: Mapping[str, str],
 ) -> Proposal:
     number = next_number(folder)
     files = []
     for place, draft in enumerate(drafts):
-        words = draft.words
-        base = name or words.split(";")[0]
-        if len(drafts) == 2 and place == 0:
-            base = f"{base}_labels" if name else base
-        domains = sorted({owner for table, owner in owners.items() if table in _tables_of(words)})
-        header = f"{_domains(domains)}{words}"
-        if draft.losses:
-            header += f"\n\nLoses: {'; '.join(draft.losses)}."
+        words = name or draft.words.split(";")[0]
+        base = f"{words}_{draft.kind}" if name and draft.kind else words
+        if name and draft.kind == CONCURRENTLY:
+            base = f"{name}_{index_name(draft.up[0])}"
+        domains = sorted(
+            {owner for table, owner in owners.items() if table in _tables_of(draft.words)}
+        )
+        header = f"{_domains(domains)}{draft.words}"
+        if losses and not draft.kind:
+            header += f". Loses: {'; '.join(losses)}."
         files.append(
             MigrationFile(
-                file_name(number + place, base), header, tuple(draft.up), tuple(draft.down)
+                file_name(number + place, base),
+                header,
+                tuple(draft.up),
+                tuple(draft.down),
+                concurrent=draft.kind == CONCURRENTLY,
             )
         )
-    return Proposal(tuple(files), tuple(loss for draft in drafts for loss in draft.losses))
+    return Proposal(tuple(files), tuple(losses))
 
 
 def _tables_of(words: str) -> set[str]:

@@ -84,9 +84,10 @@ class Migrations:
         renames: Iterable[str] = (),
         drops: Iterable[str] | bool = (),
         fills: Mapping[str, str] | None = None,
+        safe: bool = False,
     ) -> Proposal | None:
         """What ``generate`` would write, proved; None when files and models agree."""
-        answers = Answers(tuple(renames), _drops(drops), dict(fills or {}))
+        answers = Answers(tuple(renames), _drops(drops), dict(fills or {}), safe)
         owners = {
             model._meta.table_name: domain.name
             for domain in self.registry
@@ -101,17 +102,19 @@ class Migrations:
         renames: Iterable[str] = (),
         drops: Iterable[str] | bool = (),
         fills: Mapping[str, str] | None = None,
+        safe: bool = False,
     ) -> list[Path]:
         """Write the files that bring the schema to the models; none when they agree.
 
         ``renames``: ``"orders:purchases"``, ``"users.mail:email"``, ``"session_status.open:active"``.
         ``drops``: names that went for good (``"users.mail"``), or True for all of them.
         ``fills``: SQL for rows that are there when a column becomes NOT NULL, by
-        ``"table.column"``. Each file is applied, rolled back and applied again on a scratch
+        ``"table.column"``. ``safe`` writes stages that hold nobody up on tables in use: indexes
+        CONCURRENTLY, constraints NOT VALID and validated afterwards. Each file is applied, rolled back and applied again on a scratch
         database before it is written. Raises ``MigrationError`` for an open question or a failed
         proof; nothing is written then.
         """
-        proposal = self.propose(name, renames=renames, drops=drops, fills=fills)
+        proposal = self.propose(name, renames=renames, drops=drops, fills=fills, safe=safe)
         if proposal is None:
             return []
         self.folder.mkdir(parents=True, exist_ok=True)

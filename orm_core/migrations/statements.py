@@ -31,6 +31,25 @@ class _Notes:
         return note
 
 
+class _NotesOfDatabase:
+    """Stands in for the database of a file that runs SQL on it directly."""
+
+    def __init__(self, notes: _Notes) -> None:
+        self._notes = notes
+
+    def execute_sql(self, sql: str, params: Any = None) -> None:
+        """Note the statement."""
+        self._notes.sql(sql, *(params or ()))
+
+    def commit(self) -> None:
+        """Note the end of the file's transaction."""
+        self._notes.statements.append("COMMIT")
+
+    def begin(self) -> None:
+        """Note the beginning of another."""
+        self._notes.statements.append("BEGIN")
+
+
 def statements(path: Path, direction: Direction) -> list[str]:
     """The statements of one direction. Raises ``MigrationError`` when the file can't be read."""
     scope: dict[str, Any] = {}
@@ -39,7 +58,7 @@ def statements(path: Path, direction: Direction) -> list[str]:
         function = scope.get(direction)
         notes = _Notes()
         if function is not None:
-            function(notes, None, fake=True)
+            function(notes, _NotesOfDatabase(notes), fake=False)
     except Exception as error:
         raise MigrationError(f"{path} can't be read: {type(error).__name__}: {error}") from error
     return notes.statements

@@ -9,9 +9,9 @@ from orm_core.migrations.catalog import Catalog, Table
 from orm_core.migrations.names import text
 
 
-def summary(old: Catalog, new: Catalog, renames: Iterable[str]) -> str:
+def summary(old: Catalog, new: Catalog) -> str:
     """What a migration does, as one line: ``creates notes; adds users.nick``."""
-    return "; ".join([*dict.fromkeys(renames), *_changes(old, new)]) or "changes nothing"
+    return "; ".join(_changes(old, new))
 
 
 def differences(found: Catalog, wanted: Catalog) -> list[str]:

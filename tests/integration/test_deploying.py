@@ -326,6 +326,46 @@ def test_the_lock_is_free_once_the_connection_is_closed(empty, url, three_files)
     assert rows(url, held) == [(0,)]
 
 
+@pytest.mark.parametrize("make", [registry.router, peewee_migrate.Router])
+def test_a_router_that_runs_again_takes_the_lock_again(make, empty, url, three_files):
+    router = make(empty, three_files)
+    router.run()
+    empty.close()
+    write(three_files, "004_last", 'migrator.sql("CREATE TABLE last (id int)")')
+    done = []
+    with starting_gate(url, 1):
+        thread = threading.Thread(target=lambda: done.append(router.run()), daemon=True)
+        thread.start()
+    thread.join(DEADLINE)
+    assert done == [["004_last"]]
+
+
+def test_the_history_is_looked_at_once_the_lock_is_held(empty, url, three_files):
+    """What another deployer applied while this one waited counts."""
+    failures = []
+
+    def deploy():
+        try:
+            Migrations(empty, registry, three_files).apply()
+        except MigrationError as error:
+            failures.append(str(error))
+
+    thread = threading.Thread(target=deploy, daemon=True)
+    with starting_gate(url, 1):
+        thread.start()
+        wait_for(url, POLLING, 1)
+        with session(url) as run:
+            run(
+                "CREATE TABLE migratehistory (id serial PRIMARY KEY, name varchar(255) NOT NULL, "
+                "migrated_at timestamp NOT NULL)"
+            )
+            run("INSERT INTO migratehistory (name, migrated_at) VALUES ('004_theirs', now())")
+    thread.join(DEADLINE)
+    assert len(failures) == 1
+    assert "004_theirs" in failures[0]
+    assert rows(url, "SELECT to_regclass('items')") == [(None,)]
+
+
 @pytest.mark.parametrize("call", [runner.apply, runner.fake])
 def test_our_own_calls_let_go_of_the_lock_by_themselves(call, empty, url, three_files):
     call(empty, three_files)

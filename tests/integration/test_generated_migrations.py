@@ -1,0 +1,180 @@
+"""Files that ``Migrations.generate`` writes: right for every change, readable, proved."""
+
+import ast
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import peewee
+import peewee_migrate
+import psycopg2
+import pytest
+from migration_scenarios import SCENARIOS, books, labels, model
+from service_helpers import connect_params
+
+from orm_core import (
+    BaseModel,
+    Database,
+    EnumField,
+    ForeignKeyField,
+    IntegerField,
+    MigrationError,
+    TextField,
+)
+from orm_core.migrations import catalog
+from orm_core.migrations.migrations import Migrations
+from orm_core.migrations.scratch import ScratchServer
+from orm_core.models.schema import create_all
+
+
+@dataclass(frozen=True)
+class Models:
+    """As much of a registry as migrations need: one domain of any models."""
+
+    models: tuple
+
+    def __iter__(self):
+        return iter([SimpleNamespace(name="library", models=self.models)])
+
+
+@pytest.fixture(scope="module")
+def given(orm_core_server):
+    """The server, as the database that ``Migrations`` is given."""
+    params = connect_params(orm_core_server.url("postgres"))
+    database = Database(params.pop("dbname"), **params)
+    yield database
+    database.close_all()
+
+
+@pytest.fixture(scope="module")
+def server(given):
+    with ScratchServer(given) as server:
+        yield server
+
+
+@contextmanager
+def plain(database):
+    """Peewee's own database in the place of ours."""
+    theirs = peewee.PostgresqlDatabase(database.database, **database.connect_params)
+    try:
+        yield theirs
+    finally:
+        theirs.close()
+
+
+def migrations(given, folder, models):
+    return Migrations(given, Models(tuple(models)), folder)
+
+
+def router(database, folder):
+    return peewee_migrate.Router(database, migrate_dir=folder)
+
+
+def execute(database, statements):
+    if statements:
+        database.cursor().execute(statements)
+
+
+# -- a second opinion on the schema, which shares nothing with the one under test ---------------
+
+OURS = "n.nspname NOT LIKE 'pg%' AND n.nspname <> 'information_schema'"
+SCHEMA = (
+    f"SELECT n.nspname FROM pg_namespace n WHERE {OURS}",
+    f"""SELECT n.nspname, c.relname, c.relkind::text, c.relpersistence::text, c.reloptions::text,
+               obj_description(c.oid, 'pg_class')
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE {OURS} AND c.relkind IN ('r', 'i', 'S', 'v', 'm')
+          AND c.relname NOT LIKE 'migratehistory%%'""",
+    f"""SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+               pg_get_expr(d.adbin, d.adrelid), a.attidentity::text, a.attgenerated::text,
+               a.attcollation::regcollation::text, col_description(c.oid, a.attnum)
+        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+        JOIN pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+        WHERE {OURS} AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
+          AND c.relname <> 'migratehistory'""",
+    f"SELECT * FROM pg_indexes n(nspname) WHERE {OURS} AND tablename <> 'migratehistory'",
+    f"""SELECT n.nspname, o.conrelid::regclass::text, o.conname, pg_get_constraintdef(o.oid),
+               o.condeferrable, o.condeferred, o.convalidated
+        FROM pg_constraint o JOIN pg_namespace n ON n.oid = o.connamespace
+        WHERE {OURS} AND o.contype <> 'n' AND o.conrelid::regclass::text <> 'migratehistory'""",
+    f"""SELECT n.nspname, t.typname, array_agg(e.enumlabel::text ORDER BY e.enumsortorder)
+        FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid
+        JOIN pg_namespace n ON n.oid = t.typnamespace GROUP BY 1, 2""",
+    f"""SELECT schemaname, sequencename, data_type::text, start_value, min_value, max_value,
+               increment_by, cycle,
+               pg_get_serial_sequence(c.table, c.column)
+        FROM pg_sequences n
+        LEFT JOIN LATERAL (
+            SELECT d.refobjid::regclass::text AS table, a.attname AS column
+            FROM pg_depend d
+            JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+            WHERE d.objid = format('%I.%I', schemaname, sequencename)::regclass
+              AND d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
+        ) c ON true
+        WHERE sequencename <> 'migratehistory_id_seq'""",
+)
+
+
+def schema(database):
+    """All of a database's schema, without the order of columns, which can't be changed."""
+    return [sorted(map(repr, rows(database, query))) for query in SCHEMA]
+
+
+def rows(database, query):
+    cursor = database.cursor()
+    cursor.execute(query)
+    return cursor.fetchall()
+
+
+def counts(database, tables, gone):
+    """How many rows there are in the tables that stay."""
+    names = [name for name in tables if ".".join(name).removeprefix("public.") not in gone]
+    return {
+        name: rows(database, 'SELECT count(*) FROM "{}"."{}"'.format(*(part.replace('"', '""') for part in name)))
+        for name in names
+    }
+
+
+def check(database, then):
+    for query, expected in then.items():
+        assert rows(database, query) == expected, query
+
+
+@pytest.mark.parametrize("case", SCENARIOS, ids=lambda case: case.name)
+def test_a_change_is_written_applied_undone_and_applied_again(case, given, server, tmp_path):
+    folder = tmp_path / "migrations"
+    with server.database() as live, server.database() as fresh, plain(live) as stock:
+        migrations(given, folder, case.before()).generate("before")
+        router(stock, folder).run()
+        execute(stock, case.rows)
+        before, earlier = catalog.read(live), schema(stock)
+        kept = counts(stock, before.tables, case.gone)
+
+        after = migrations(given, folder, case.after())
+        answers = {"renames": case.renames, "drops": case.drops, "fills": case.fills}
+        paths = after.generate("after", **answers)
+        assert 1 <= len(paths) <= 2
+        router(stock, folder).run()
+        create_all(fresh, case.after())
+        with plain(fresh) as theirs:
+            wanted = schema(theirs)
+        assert catalog.read(live) == catalog.read(fresh)
+        assert schema(stock) == wanted
+        check(stock, case.then)
+        assert counts(stock, kept, case.gone) == kept
+
+        assert after.generate("again") == []
+
+        for _ in paths:
+            router(stock, folder).rollback()
+        assert catalog.read(live) == before
+        assert schema(stock) == earlier
+        assert counts(stock, kept, case.gone) == kept
+
+        router(stock, folder).run()
+        assert catalog.read(live) == catalog.read(fresh)
+        assert schema(stock) == wanted
+        assert counts(stock, kept, case.gone) == kept
+        execute(stock, case.works)
