@@ -257,6 +257,18 @@ def new(name: str, folder: Path | None) -> None:
     click.echo(f"wrote  {path}\nAfter you filled it: orm-core migrate sum")
 
 
+@migrate.command()
+@_common
+@click.confirmation_option("--yes", prompt="This puts one file in place of all. Go on?")
+def squash(url: str | None, folder: Path | None) -> None:
+    """Put one file in place of all.
+
+    Databases that have the old files note the new one in their place when they are migrated next.
+    """
+    with _migrations(url, folder) as migrations:
+        click.echo(f"wrote  {migrations.squash()}")
+
+
 @migrate.command(name="sum", short_help="Write migrations.sum anew.")
 @_folder
 def sum_(folder: Path | None) -> None:

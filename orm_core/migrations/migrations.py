@@ -19,13 +19,14 @@ from typing import Any, Protocol
 
 from orm_core.database.connection import Database
 from orm_core.errors import MigrationError
-from orm_core.migrations import catalog, runner, sums
+from orm_core.migrations import catalog, history, runner, sums
 from orm_core.migrations.catalog import Catalog
 from orm_core.migrations.diff import diff
 from orm_core.migrations.files import names_in
 from orm_core.migrations.generate import Answers, Proposal, propose
 from orm_core.migrations.safety import FileReport, inspect
 from orm_core.migrations.scratch import ScratchServer
+from orm_core.migrations.squash import squash
 from orm_core.migrations.statements import Direction, statements
 from orm_core.migrations.words import differences
 
@@ -122,6 +123,18 @@ class Migrations:
         sums.write(self.folder)
         return paths
 
+    def squash(self, name: str = "squashed") -> Path:
+        """Put one file in place of all; databases that have the old ones are left working.
+
+        They note the new file in place of the old ones at their next ``apply``, or by a Router of
+        ``registry.router(db)``. Raises ``MigrationError`` when the files make what a catalog does
+        not tell: triggers, functions, views, rows.
+        """
+        with ScratchServer(self.database) as server:
+            path = squash(server, self.folder, name)
+        sums.write(self.folder)
+        return path
+
     # -- applying ---------------------------------------------------------------------------
 
     def status(self) -> runner.Status:
@@ -197,7 +210,7 @@ class Migrations:
             raise MigrationError(" ".join(found))
 
     def _history_problems(self) -> list[str]:
-        applied = runner.applied(self._live)
+        applied = history.known(self._live, self.folder)
         files = names_in(self.folder)
         found = [
             f"{name} is applied, and its file is missing from {self.folder}/."
@@ -237,7 +250,7 @@ class Migrations:
     def drift(self) -> Drift:
         """How the live database differs from what its applied files make."""
         live = catalog.read(self._live)
-        applied = runner.applied(self._live)
+        applied = history.known(self._live, self.folder)
         with ScratchServer(self.database) as server:
             wanted = self._made_by_files(server, applied)
         if live == wanted:

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 import peewee
 
 from orm_core.errors import LockTimeout, MigrationError, OrmCoreError
-from orm_core.migrations.catalog import HISTORY
 from orm_core.migrations.files import names_in
+from orm_core.migrations.history import adopt, known
 
 if TYPE_CHECKING:
     from peewee_migrate import Router
@@ -63,6 +63,8 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
         def run(self, name: str | None = None, *, fake: bool = False) -> list[str]:
             """What is pending, under the deploy lock."""
             with _deploying(database):
+                _ = self.model  # makes sure of the history, and takes the lock
+                adopt(database, path)
                 return list(super().run(name, fake=fake))
 
         def rollback(self) -> None:
@@ -112,17 +114,8 @@ def status(database: peewee.Database, folder: str | Path) -> Status:
     path = Path(folder)
     if not path.is_dir():
         router(database, path)
-    done = applied(database)
+    done = known(database, path)
     return Status(done, tuple(name for name in names_in(path) if name not in done))
-
-
-def applied(database: peewee.Database) -> tuple[str, ...]:
-    """The names in the history table, in order; none when there is no table yet."""
-    known = database.execute_sql("SELECT to_regclass(%s)", (f'"{HISTORY}"',)).fetchone()[0]
-    if known is None:
-        return ()
-    rows = database.execute_sql(f'SELECT name FROM "{HISTORY}" ORDER BY id').fetchall()
-    return tuple(name for (name,) in rows)
 
 
 def apply(database: peewee.Database, folder: str | Path, to: str | None = None) -> list[str]:

@@ -19,6 +19,7 @@ from orm_core.database.connection import Database
 from orm_core.errors import MigrationError
 from orm_core.migrations import catalog, runner
 from orm_core.migrations.catalog import HISTORY
+from orm_core.migrations.history import applied
 
 #: lock modes from weak to strong
 _MODES: Final = (
@@ -160,7 +161,7 @@ def _comes_back(observed: Database, folder: Path, name: str, before: catalog.Cat
         same = catalog.read(observed) == before
     except MigrationError:
         same = False
-    if name not in runner.applied(observed):
+    if name not in applied(observed):
         runner.apply(observed, folder, name)
     return same
 

@@ -1,0 +1,99 @@
+"""Many files made one, for databases that do not exist yet; those that do are left working.
+
+The new file makes at once what the old ones made step by step. It names them in ``replaces``, and
+when it meets a database to which all of them were applied, ``orm-core migrate apply`` or
+``registry.router(db).run()`` notes it as applied in their place. What a catalog does not tell
+(triggers, functions, views, rows of data migrations) can't be carried over and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from orm_core.database.connection import Database
+from orm_core.errors import MigrationError
+from orm_core.migrations import catalog, runner
+from orm_core.migrations.catalog import Catalog
+from orm_core.migrations.diff import diff
+from orm_core.migrations.files import MigrationFile, file_name, names_in
+from orm_core.migrations.names import qualified
+from orm_core.migrations.scratch import ScratchServer
+from orm_core.migrations.words import summary
+
+#: what migrations can make and a Catalog does not hold: kind, and a query for names
+_BEYOND: Final = (
+    ("trigger", "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"),
+    (
+        "function",
+        "SELECT proname FROM pg_proc AS p WHERE pronamespace::regnamespace::text NOT LIKE ALL "
+        "(ARRAY['pg\\_%%', 'information_schema']) AND NOT EXISTS (SELECT FROM pg_depend AS d "
+        "WHERE d.objid = p.oid AND d.deptype = 'e')",
+    ),
+    (
+        "view",
+        "SELECT relname FROM pg_class WHERE relkind IN ('v', 'm') AND relnamespace::regnamespace"
+        "::text NOT LIKE ALL (ARRAY['pg\\_%%', 'information_schema'])",
+    ),
+    ("policy", "SELECT polname FROM pg_policy"),
+    ("extension", "SELECT extname FROM pg_extension WHERE extname <> 'plpgsql'"),
+)
+
+
+def squash(server: ScratchServer, folder: Path, name: str = "squashed") -> Path:
+    """Put one file in place of all; answers its path.
+
+    Proved before anything is removed. Raises ``MigrationError`` when the files make more than a
+    catalog tells, or are one file already.
+    """
+    old = names_in(folder)
+    if len(old) < 2:
+        raise MigrationError(f"There is nothing to squash in {folder}: {len(old)} file(s).")
+    with server.database() as made, server.database() as anew:
+        runner.apply(made, folder)
+        _refuse_beyond(made)
+        goal, empty = catalog.read(made), catalog.read(anew)
+        file = MigrationFile(
+            file_name(1, name),
+            f"Replaces {old[0]} to {old[-1]}: {summary(empty, goal)}.",
+            _statements(empty, goal),
+            _statements(goal, empty),
+        )
+        for statement in file.up:
+            anew.execute_sql(statement.replace("%", "%%"))
+        if catalog.read(anew) != goal:
+            raise MigrationError("The proof failed: one file does not make what all of them make.")
+    text = file.text().replace("\n\n\ndef migrate", f"\n\n{_named(old)}\n\n\ndef migrate", 1)
+    for one in old:
+        (folder / f"{one}.py").unlink()
+    path = folder / f"{file.name}.py"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _statements(old: Catalog, new: Catalog) -> tuple[str, ...]:
+    steps = diff(old, new, cast_exists=lambda *_: True)
+    return tuple(step.sql for step in steps)
+
+
+def _named(names: Sequence[str]) -> str:
+    lines = "".join(f'    "{name}",\n' for name in names)
+    return f"replaces = (\n{lines})"
+
+
+def _refuse_beyond(database: Database) -> None:
+    found = [
+        f"{kind} {name}"
+        for kind, sql in _BEYOND
+        for (name,) in database.execute_sql(sql, ()).fetchall()
+    ]
+    for table in catalog.read(database).tables:
+        sql = f"SELECT EXISTS (SELECT FROM {qualified(table)})".replace("%", "%%")
+        if database.execute_sql(sql).fetchone()[0]:
+            found.append(f"rows of {table[1]}")
+    if found:
+        raise MigrationError(
+            f"The files make what can't be carried over into one: {', '.join(found)}. Nothing was "
+            "changed."
+        )
