@@ -32,6 +32,8 @@ from pytest_postgresql.janitor import DatabaseJanitor
 from orm_core.database.connection import Database, db, initialize_db
 from orm_core.database.url import DatabaseUrl, parse
 
+#: where pytest was started; a test may have gone elsewhere by the time the schema is made
+_HERE = Path.cwd()
 #: bytes that a cluster in memory may need
 _ROOM = 1 << 30
 _SHM = Path("/dev/shm")  # noqa: S108 - only with room, in a folder of our own
@@ -108,7 +110,7 @@ def load_schema(
     from orm_core.models.schema import create_all
     from orm_core.registry import registry
 
-    folder = settings.load().migrations_dir
+    folder = _HERE / settings.load().migrations_dir
     database = Database(dbname, host=host, port=int(port), user=user, password=password)
     try:
         if folder.is_dir():

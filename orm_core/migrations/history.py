@@ -37,7 +37,11 @@ def known(database: peewee.Database, folder: Path) -> tuple[str, ...]:
 
 def replaces(path: Path) -> tuple[str, ...]:
     """The names of the files that this one stands for; none for an ordinary file."""
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    try:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+    except SyntaxError:
+        return ()  # told when the file is run
+    for node in body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "replaces":
             return tuple(ast.literal_eval(node.value))
     return ()
