@@ -59,6 +59,8 @@ from orm_core.models.base import BaseModel
 from orm_core.models.encrypted import EncryptedTextField, use_key_ring
 from orm_core.models.fields import (
     ArrayField,
+    AutoField,
+    BigAutoField,
     BigIntegerField,
     BooleanField,
     CharField,
@@ -69,6 +71,7 @@ from orm_core.models.fields import (
     EnumField,
     IntegerField,
     JSONField,
+    OtherField,
     SmallIntegerField,
     TextField,
     UUIDField,
@@ -86,7 +89,9 @@ logging.getLogger("orm_core").addHandler(logging.NullHandler())
 __all__ = [
     "ArrayField",
     "AuthenticationFailed",
+    "AutoField",
     "BaseModel",
+    "BigAutoField",
     "BigIntegerField",
     "BooleanField",
     "CharField",
@@ -129,6 +134,7 @@ __all__ = [
     "NotFound",
     "NotNullViolation",
     "OrmCoreError",
+    "OtherField",
     "Page",
     "PoolTimeout",
     "QueryError",

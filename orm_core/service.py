@@ -127,13 +127,13 @@ class Verb:
             return
         meta: dict[str, Any] = {"module": "db", "action": self._action, **facts}
         if row is not None:
-            meta[f"{self._noun}_id"] = row.id
+            meta[f"{self._noun}_id"] = row._pk
         message = f"{self._model.__name__} {done}"
         self.database.after_commit(lambda: self._tell("audit", message, meta))
 
     def audit_many(self, done: str, rows: Iterable[BaseModel]) -> None:
         """The same for several rows, in one line."""
-        ids = [row.id for row in rows]
+        ids = [row._pk for row in rows]
         if ids:
             self.audit(done, None, count=len(ids), **{f"{self._noun}_ids": ids})
 

@@ -36,6 +36,7 @@ from orm_core.models.soft_delete import (
     SelectQuery,
     SoftDelete,
     UpdateQuery,
+    check_soft,
     is_soft,
 )
 
@@ -49,6 +50,9 @@ class BaseModel(peewee.Model):
     Times are aware and in UTC. ``updated_at`` moves with every update, bulk ones included.
     Queries see live rows; ``with_deleted()`` and ``only_deleted()`` see others. A value that
     does not fit its column is refused with ``InvalidValue`` before any SQL.
+
+    A table that was there before may lack a standard column: ``deleted_at = None`` leaves it out,
+    and ``delete()`` is a DELETE then; ``id = AutoField()`` gives another key.
     """
 
     id = UUIDField(primary_key=True, default=uuid7, server_default="gen_random_uuid()")
@@ -133,13 +137,17 @@ class BaseModel(peewee.Model):
         return UpdateQuery(cls, changes)
 
     @classmethod
-    def delete(cls) -> SoftDelete:
-        """Soft-delete live rows, and those that cascade; executing answers how many of these."""
-        return SoftDelete(cls)
+    def delete(cls) -> SoftDelete | peewee.ModelDelete:
+        """Soft-delete live rows, and those that cascade; executing answers how many of these.
+
+        DELETE, for a model that has no ``deleted_at``.
+        """
+        return SoftDelete(cls) if is_soft(cls) else peewee.ModelDelete(cls)
 
     @classmethod
     def restore(cls) -> Restore:
         """Bring soft-deleted rows back, and those that went with them."""
+        check_soft(cls)
         return Restore(cls)
 
     @classmethod
@@ -247,7 +255,8 @@ class BaseModel(peewee.Model):
                 below = self.dependencies(exclude_null_children=not delete_nullable)
                 for predicate, key in below:
                     _cut_off(key, predicate, moment, unlink=key.null and not delete_nullable)
-            count: int = SoftDelete(type(self), moment).where(self._pk_expr()).execute()
+            query = SoftDelete(type(self), moment) if is_soft(type(self)) else type(self).delete()
+            count: int = query.where(self._pk_expr()).execute()
         self._reload_times()
         return count
 
@@ -263,14 +272,16 @@ class BaseModel(peewee.Model):
         return count
 
     def _reload_times(self) -> None:
-        times = (type(self).updated_at, type(self).deleted_at)
-        for row in type(self).select(*times).with_deleted().where(self._pk_expr()).tuples():
-            self.__data__["updated_at"], self.__data__["deleted_at"] = row
+        names = [name for name in ("updated_at", "deleted_at") if name in self._meta.fields]
+        times = [self._meta.fields[name] for name in names]
+        query = type(self).select(*times).with_deleted().where(self._pk_expr())
+        for row in query.tuples() if times else ():
+            self.__data__.update(zip(names, row, strict=True))
 
     @property
     def is_deleted(self) -> bool:
         """Whether this row was soft-deleted when it was read."""
-        return self.deleted_at is not None
+        return getattr(self, "deleted_at", None) is not None
 
 
 def _cut_off(key: Any, predicate: Any, moment: datetime, *, unlink: bool) -> None:

@@ -94,6 +94,16 @@ class SmallIntegerField(_IntegerChecks, peewee.SmallIntegerField):
     bits = 16
 
 
+class AutoField(_IntegerChecks, peewee.AutoField):
+    """``serial``: an int of 32 bits that the server counts; for tables that have such a key."""
+
+
+class BigAutoField(_IntegerChecks, peewee.BigAutoField):
+    """``bigserial``: an int of 64 bits that the server counts."""
+
+    bits = 64
+
+
 class BooleanField(CheckedField, peewee.BooleanField):
     """``boolean``: True or False, nothing that only acts like one."""
 
@@ -270,6 +280,14 @@ def _has_text_keys(value: Any) -> bool:
     if isinstance(value, dict):
         return all(isinstance(key, str) and _has_text_keys(item) for key, item in value.items())
     return not isinstance(value, list | tuple) or all(map(_has_text_keys, value))
+
+
+class OtherField(CheckedField):
+    """A column of any other SQL type, as in ``OtherField("inet")``; values pass as they are."""
+
+    def __init__(self, sql_type: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.field_type = sql_type
 
 
 class EnumField(CheckedField):

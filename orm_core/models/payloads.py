@@ -48,6 +48,7 @@ def read_new(model: Any, payload: Payload) -> dict[peewee.Field, Any]:
         and field.default is None
         and getattr(field, "server_default_sql", None) is None
         and not is_generated(field)
+        and not getattr(field, "auto_increment", False)
     ]
     if missing:
         raise missing_fields(model, dict.fromkeys(missing))

@@ -15,6 +15,7 @@ import peewee
 from peewee import ModelIndex, Node
 
 from orm_core.database.diagnostics import declare_constraints
+from orm_core.errors import RegistryError
 from orm_core.models.columns import quote_literal, shorten
 from orm_core.models.fields import ArrayField, EnumField
 from orm_core.models.soft_delete import ManyToManyAccessor
@@ -65,6 +66,8 @@ class Metadata(peewee.Metadata):
 
     def _index(self, fields: tuple[Any, ...], unique: Any, using: str | None) -> ModelIndex:
         columns = "_".join(getattr(field, "column_name", "expr") for field in fields)
+        if unique == "live" and "deleted_at" not in self.fields:
+            raise RegistryError(f"{self.model.__name__} has no deleted_at to be unique among live.")
         live = self.fields["deleted_at"].is_null() if unique == "live" else None
         return ModelIndex(
             self.model,
@@ -80,7 +83,7 @@ class Metadata(peewee.Metadata):
         return [
             (tuple(index._expressions), index._where is not None)
             for index in self.fields_to_index()
-            if index._unique
+            if isinstance(index, peewee.Index) and index._unique
         ]
 
     def declare(self) -> None:
@@ -89,7 +92,7 @@ class Metadata(peewee.Metadata):
         known = {
             index._name: tuple(getattr(one, "column_name", "") for one in index._expressions)
             for index in self.fields_to_index()
-            if index._unique
+            if isinstance(index, peewee.Index) and index._unique
         }
         for field in self.sorted_fields:
             if isinstance(field, peewee.ForeignKeyField):

@@ -35,6 +35,7 @@ class SeesLiveRows(Node):
 
     def only_deleted(self: Q) -> Q:
         """The same query over deleted rows only; joined models' rows may be either."""
+        check_soft(self.model)
         return self._seeing("deleted")
 
     def where(self: Q, *expressions: Any) -> Q:
@@ -65,6 +66,13 @@ def is_soft(source: Any) -> bool:
     return (
         isinstance(model, type) and hasattr(model, "_meta") and "deleted_at" in model._meta.fields
     )
+
+
+def check_soft(model: Any) -> None:
+    """Raise ``InvalidValue`` for a model that has no soft delete."""
+    if not is_soft(model):
+        name = getattr(model, "__name__", "This model")
+        raise InvalidValue(f"{name} has no deleted_at, so it has no soft-deleted rows.")
 
 
 def condition(source: Any, visibility: Visibility) -> Expression | None:
@@ -329,9 +337,8 @@ class SoftDelete(_Cascade):
     def __init__(self, model: Any, moment: datetime | None = None) -> None:
         self.moment = moment or utcnow()
         fields = model._meta.fields
-        super().__init__(
-            model, {fields["deleted_at"]: self.moment, fields["updated_at"]: self.moment}
-        )
+        times = (fields.get("deleted_at"), fields.get("updated_at"))
+        super().__init__(model, {time: self.moment for time in times if time is not None})
 
     def _follow(self, database: Any, ids: list[Any], _: Any) -> None:
         for key in cascading(self.model) if ids else ():

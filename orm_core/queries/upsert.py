@@ -7,6 +7,7 @@ from typing import Any
 
 from orm_core.errors import DuplicateKey, InvalidValue
 from orm_core.models.encrypted import EncryptedTextField
+from orm_core.models.soft_delete import condition
 from orm_core.queries.rows import first_returned
 
 
@@ -55,8 +56,8 @@ def _at_once(model: Any, values: Any, target: tuple[Any, ...], live: bool) -> An
     query = model.insert(values).on_conflict(
         conflict_target=target,
         conflict_where=model.deleted_at.is_null() if live else None,
-        preserve=changed or [model.updated_at],
-        where=model.deleted_at.is_null(),
+        preserve=changed or [model._meta.fields.get("updated_at", target[0])],
+        where=condition(model, "live"),
     )
     row = _first_in_race(model, query)
     if row is None:
