@@ -257,6 +257,21 @@ def new(name: str, folder: Path | None) -> None:
     click.echo(f"wrote  {path}\nAfter you filled it: orm-core migrate sum")
 
 
+@migrate.command(short_help="Write models from a database that is there.")
+@session.url_option
+def pull(url: str | None) -> None:
+    """Print models that make the schema of a database that is there already.
+
+    To adopt orm_core on it: put them into a domain, generate the first migration, and note it as
+    applied (migrate fake) where the tables are.
+    """
+    from orm_core import registry
+    from orm_core.migrations.migrations import Migrations
+
+    with session.database(url) as database:
+        click.echo(Migrations(database, registry).pull(), nl=False)
+
+
 @migrate.command()
 @_common
 @click.confirmation_option("--yes", prompt="This puts one file in place of all. Go on?")

@@ -24,6 +24,7 @@ from orm_core.migrations.catalog import Catalog
 from orm_core.migrations.diff import diff
 from orm_core.migrations.files import names_in
 from orm_core.migrations.generate import Answers, Proposal, propose
+from orm_core.migrations.pull import source
 from orm_core.migrations.safety import FileReport, inspect
 from orm_core.migrations.scratch import ScratchServer
 from orm_core.migrations.squash import squash
@@ -122,6 +123,14 @@ class Migrations:
         paths = [file.write(self.folder) for file in proposal.files]
         sums.write(self.folder)
         return paths
+
+    def pull(self) -> str:
+        """The source of models that make the database's schema, enums, indexes and all.
+
+        For a team that adopts orm_core on what it has. Write it to a domain's ``models.py``, then
+        ``generate`` the first migration and ``fake`` it where the tables are.
+        """
+        return source(catalog.read(self._live))
 
     def squash(self, name: str = "squashed") -> Path:
         """Put one file in place of all; databases that have the old ones are left working.
