@@ -47,23 +47,32 @@ def replaces(path: Path) -> tuple[str, ...]:
     return ()
 
 
+def problems(done: tuple[str, ...], folder: Path) -> list[str]:
+    """Squashed files of which only a part was applied."""
+    found = []
+    for name in names_in(folder):
+        missing = [one for one in replaces(folder / f"{name}.py") if one not in done]
+        if name not in done and 0 < len(missing) < len(replaces(folder / f"{name}.py")):
+            found.append(
+                f"{name} replaces files of which {missing[0]} was never applied here: apply the "
+                "files of the release before it first."
+            )
+    return found
+
+
 def adopt(database: peewee.Database, folder: Path) -> None:
     """Note a squashed file as applied where all files that it replaces were.
 
     Raises ``MigrationError`` where only some of them were.
     """
     done = applied(database)
+    found = problems(done, folder)
+    if found:
+        raise MigrationError(" ".join(found))
     for name in names_in(folder):
         old = replaces(folder / f"{name}.py")
-        present = [one for one in old if one in done]
-        if not present or name in done:
+        if not old or name in done or not set(old) <= set(done):
             continue
-        if len(present) < len(old):
-            missing = next(one for one in old if one not in done)
-            raise MigrationError(
-                f"{name} replaces {len(old)} files, of which {missing} was never applied here: "
-                "apply the files of the release before it first."
-            )
         with database.atomic():
             database.execute_sql(f'DELETE FROM "{HISTORY}" WHERE name = ANY(%s)', (list(old),))
             database.execute_sql(

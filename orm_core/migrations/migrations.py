@@ -221,6 +221,9 @@ class Migrations:
     def _history_problems(self) -> list[str]:
         applied = history.known(self._live, self.folder)
         files = names_in(self.folder)
+        partial = history.problems(applied, self.folder)
+        if partial:
+            return partial
         found = [
             f"{name} is applied, and its file is missing from {self.folder}/."
             for name in applied

@@ -34,6 +34,8 @@ _MODES: Final = (
 )
 
 
+_NOT_NULL: Final = re.compile(r"ALTER COLUMN .* SET NOT NULL")
+_VALIDATED: Final = re.compile(r"VALIDATE CONSTRAINT .*_not_null\b")
 #: what the Router says of transactions, and settings of them
 _TRANSACTION: Final = ("SAVEPOINT", "RELEASE", "BEGIN", "COMMIT", "ROLLBACK", "SET LOCAL")
 
@@ -151,7 +153,10 @@ def _inspect_file(observed: _Observed, folder: Path, name: str) -> FileReport:
         effects = observed.effects
     finally:
         observed.effects = None
-    judged = [Effect(one.sql, one.locks, one.rewrites, tuple(_dangers(one))) for one in effects]
+    judged = [
+        Effect(one.sql, one.locks, one.rewrites, tuple(_dangers(one, effects[:place])))
+        for place, one in enumerate(effects)
+    ]
     return FileReport(name, tuple(judged), _comes_back(observed, folder, name, before))
 
 
@@ -208,7 +213,9 @@ _RULES: Final = (
 )
 
 
-def _dangers(effect: Effect) -> list[str]:
+def _dangers(effect: Effect, earlier: Sequence[Effect]) -> list[str]:
+    if _NOT_NULL.search(effect.sql) and any(_VALIDATED.search(one.sql) for one in earlier):
+        return []  # a validated CHECK spares the scan
     found = [
         f"{table} is written anew, and nobody can read or write it meanwhile; add a new column, "
         "fill it in batches and switch over"
