@@ -15,6 +15,7 @@ from orm_core.cli import session
 
 if TYPE_CHECKING:
     from orm_core.migrations.migrations import Migrations
+    from orm_core.migrations.rehearsal import Rehearsal
     from orm_core.migrations.safety import FileReport
 
 _folder = click.option(
@@ -104,20 +105,35 @@ def _fill(text: str) -> tuple[str, str]:
 @_common
 @click.option("--to", metavar="NAME", help="Stop after this file: 001_users, or 1.")
 @click.option("--plan", is_flag=True, help="Tell what would be done, and do nothing.")
+@click.option("--allow", is_flag=True, help="Also what is dangerous for tables with rows.")
+@click.option("--rehearse", metavar="URL", help="Time it on a copy of the data; apply nothing.")
 @_json
-def apply(url: str | None, folder: Path | None, to: str | None, plan: bool, as_json: bool) -> None:
+def apply(
+    url: str | None,
+    folder: Path | None,
+    to: str | None,
+    plan: bool,
+    allow: bool,
+    rehearse: str | None,
+    as_json: bool,
+) -> None:
     """Apply the pending migrations, each in a transaction of its own.
 
     One deployer at a time: another one waits, and then finds nothing to do. A migration that
     meets a busy table is tried again. --plan runs each statement on a scratch copy of the schema
     and tells which locks it takes on tables that are there, which it writes anew, and what is
-    dangerous about it, with the safer way.
+    dangerous about it, with the safer way. What is dangerous for a table that holds rows is
+    applied with --allow only. --rehearse applies the pending migrations to a copy of the database
+    with real data, tells how long each statement takes, and rolls them back where it can.
     """
     with _migrations(url, folder) as migrations:
         if plan:
             _print_plan(migrations.plan(), as_json)
             return
-        names = migrations.apply(to)
+        if rehearse is not None:
+            _print_rehearsal(migrations.rehearse(rehearse), as_json)
+            return
+        names = migrations.apply(to, allow=allow)
     if as_json:
         click.echo(json.dumps({"applied": names}))
         return
@@ -141,6 +157,32 @@ def _print_plan(reports: list[FileReport], as_json: bool) -> None:
                 click.echo(f"      {mode} on {table}")
             for danger in effect.dangers:
                 click.secho(f"      ! {danger}", fg="red")
+
+
+def _print_rehearsal(found: Rehearsal, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+    else:
+        for file in found.files:
+            click.secho(f"{file.name}  {file.seconds:.3f} s", bold=True)
+            for one in file.statements:
+                rows = "" if one.rows is None else f"  ({one.rows:,} rows)"
+                click.echo(f"  {one.seconds:9.3f} s  {one.sql}{rows}")
+        for table, count in found.tables.items():
+            click.echo(f"{table} has {count:,} rows.")
+        if found.failure:
+            click.secho(f"! {found.failure}", fg="red")
+        click.echo(_state_of_copy(found))
+    if found.failure:
+        raise SystemExit(1)
+
+
+def _state_of_copy(found: Rehearsal) -> str:
+    if not found.files:
+        return "Nothing to apply."
+    if found.changed:
+        return "The copy was changed: not everything could be rolled back. Make it anew."
+    return "The copy is as it was."
 
 
 @migrate.command()
@@ -255,6 +297,30 @@ def new(name: str, folder: Path | None) -> None:
     path = files.write_template(folder, name)
     sums.write(folder)
     click.echo(f"wrote  {path}\nAfter you filled it: orm-core migrate sum")
+
+
+@migrate.command(short_help="Write a change of many rows.")
+@click.argument("table")
+@click.option("--set", "set_sql", metavar="SQL", required=True, help="nick = first_name")
+@click.option("--where", "where_sql", metavar="SQL", required=True, help="nick IS NULL")
+@click.option("--key", default="id", show_default=True, help="A column with a unique index.")
+@click.option("--batch", default=1000, show_default=True, help="Rows of one transaction.")
+@_folder
+def backfill(
+    table: str, set_sql: str, where_sql: str, key: str, batch: int, folder: Path | None
+) -> None:
+    """Write a migration that changes many rows, a batch at a time.
+
+    Each batch is a short transaction of its own. The condition of --where must no longer match a
+    row that is done: an interrupted run goes on with the rows that still match.
+    """
+    from orm_core import registry
+    from orm_core.migrations.migrations import Migrations
+
+    migrations = Migrations(None, registry, folder or session.load_settings().migrations_dir)
+    set_sql, where_sql = (sql.replace("%", "%%") for sql in (set_sql, where_sql))
+    path = migrations.write_backfill(table, set_sql, where_sql, key=key, batch=batch)
+    click.echo(f"wrote  {path}")
 
 
 @migrate.command(short_help="Write models from a database that is there.")

@@ -156,8 +156,8 @@ class Database(peewee.PostgresqlDatabase):
 
     def _execute_cursor(self, sql: str, params: Any, **cursor_options: Any) -> Any:
         # Not execute_sql: peewee-migrate replaces that one while it replays old files.
-        if sql.startswith(deploy_lock.HISTORY_DDL):
-            self._begin_deploy()
+        if sql.startswith(deploy_lock.HISTORY_STATEMENTS):
+            self.begin_deploy()
         if not self.is_closed():
             self._replace_broken()
             return self._send(sql, params, **cursor_options)
@@ -194,8 +194,8 @@ class Database(peewee.PostgresqlDatabase):
             raise failure
         return cursor
 
-    def _begin_deploy(self) -> None:
-        """A Router starts: from here to ``close`` this thread is the one deployer."""
+    def begin_deploy(self) -> None:
+        """Wait for other deployers; from here to ``close`` this thread is the only one."""
         self.connect(reuse_if_open=True)
         if not self.is_deploying():
             deploy_lock.acquire(self)

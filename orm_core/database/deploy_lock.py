@@ -1,8 +1,8 @@
 """One deployer at a time: an advisory lock of the session that applies migrations.
 
-A stock Router that is given our ``Database`` takes the lock by itself: its first statement makes
-sure of the history table, and that is when the lock is waited for. So a second deployer reads
-the history only after the first one is done, and finds nothing to do. The lock is polled: a
+A stock Router that is given our ``Database`` takes the lock by itself: before anything else it
+makes sure of the history table or reads it, and that is when the lock is waited for. So a second
+deployer reads the history only after the first one is done, and finds nothing to do. The lock is polled: a
 session that waits inside PostgreSQL would hold up CREATE INDEX CONCURRENTLY (PostgreSQL manual,
 "Building Indexes Concurrently").
 """
@@ -11,17 +11,21 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from orm_core.errors import LockTimeout
+from orm_core.errors import LockTimeout, QueryError
 
 if TYPE_CHECKING:
     from orm_core.database.connection import Database
 
 logger = logging.getLogger("orm_core.migrations")
 
-#: what marks a Router's first statement
-HISTORY_DDL: Final = 'CREATE TABLE IF NOT EXISTS "migratehistory"'
+#: what marks a Router's first statement, in its first run and in later ones
+HISTORY_STATEMENTS: Final = (
+    'CREATE TABLE IF NOT EXISTS "migratehistory"',
+    'SELECT "t1"."id", "t1"."name", "t1"."migrated_at" FROM "migratehistory" AS "t1"',
+)
 #: the lock's number: the first 63 bits of SHA-256 of "orm_core.migrations"
 KEY: Final = 0x56435823FA506F1E
 POLL_SECONDS: Final = 0.1
@@ -46,8 +50,27 @@ def acquire(database: Database, patience: float = PATIENCE) -> None:
             logger.info("Waiting for another deployer to finish.")
             told = True
         time.sleep(POLL_SECONDS)
+    if not database.in_transaction():
+        _watch_client(database, "1s")
 
 
 def release(database: Database) -> None:
     """Let the next deployer in."""
     database.execute_sql(f"SELECT pg_advisory_unlock({KEY})")
+    if not database.in_transaction():
+        _watch_client(database, None)
+
+
+def _watch_client(database: Database, interval: str | None) -> None:
+    """Have the server look, also during a statement, whether the deployer is still there.
+
+    Else the session of one that was killed keeps the lock until its statement ends. PostgreSQL 14
+    and later, on systems that can tell.
+    """
+    value = f"'{interval}'" if interval else "reset_val"
+    sql = (
+        f"SELECT set_config(name, {value}, false) FROM pg_settings "
+        "WHERE name = 'client_connection_check_interval'"
+    )
+    with suppress(QueryError):
+        database.execute_sql(sql)

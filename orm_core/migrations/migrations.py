@@ -17,14 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from orm_core import settings
 from orm_core.database.connection import Database
-from orm_core.errors import MigrationError
-from orm_core.migrations import catalog, history, runner, sums
+from orm_core.database.url import parse
+from orm_core.errors import EmbeddedError, MigrationError
+from orm_core.migrations import backfill, catalog, history, runner, sums
 from orm_core.migrations.catalog import Catalog
 from orm_core.migrations.diff import diff
-from orm_core.migrations.files import names_in
+from orm_core.migrations.files import file_name, names_in, next_number
 from orm_core.migrations.generate import Answers, Proposal, propose
+from orm_core.migrations.names import qualified
 from orm_core.migrations.pull import source
+from orm_core.migrations.rehearsal import Rehearsal, is_same, rehearse
 from orm_core.migrations.safety import FileReport, inspect
 from orm_core.migrations.scratch import ScratchServer
 from orm_core.migrations.squash import squash
@@ -144,6 +148,29 @@ class Migrations:
         sums.write(self.folder)
         return path
 
+    def write_backfill(
+        self,
+        table: str,
+        set_sql: str,
+        where_sql: str,
+        *,
+        key: str = "id",
+        batch: int = backfill.BATCH,
+        name: str | None = None,
+    ) -> Path:
+        """Write a file that changes the rows of ``table`` that match, batch by batch.
+
+        ``where_sql`` must no longer match a row that is done; ``key`` is a column with a unique
+        index. In the SQL ``%%`` stands for a percent sign. See ``orm_core.migrations.backfill``.
+        """
+        text = backfill.source(table, set_sql, where_sql, key=key, batch=batch)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        words = name or f"backfills {table}"
+        path = self.folder / f"{file_name(next_number(self.folder), words)}.py"
+        path.write_text(text, encoding="utf-8")
+        sums.write(self.folder)
+        return path
+
     # -- applying ---------------------------------------------------------------------------
 
     def status(self) -> runner.Status:
@@ -154,14 +181,79 @@ class Migrations:
         """The names of the files that are not applied yet, in order."""
         return self.status().pending
 
-    def apply(self, to: str | None = None) -> list[str]:
+    def apply(self, to: str | None = None, *, allow: bool = True) -> list[str]:
         """Apply the pending files, up to and including ``to`` (a name or a number).
 
         One deployer at a time; others wait and find nothing to do. A file that meets a busy
-        table is tried again. Raises ``MigrationError`` when the history does not fit the files.
+        table is tried again. Raises ``MigrationError`` when the history does not fit the files
+        and, with ``allow=False``, when a step is dangerous for a table that holds rows; nothing
+        is applied then.
         """
-        self._check_history()
-        return runner.apply(self._live, self.folder, to)
+        with runner.deploying(self._live):
+            self._check_history()
+            found = [] if allow else self.dangers(to)
+            if found:
+                raise MigrationError(
+                    f"Nothing was applied: {len(found)} step(s) are dangerous for tables that hold "
+                    f"rows. {'. '.join(found)}. Give --allow to apply them nevertheless; "
+                    "orm-core migrate apply --plan tells more."
+                )
+            return runner.apply(self._live, self.folder, to)
+
+    def dangers(self, to: str | None = None) -> list[str]:
+        """What in the pending files is dangerous for tables that hold rows now."""
+        pending = self.pending()
+        if to is not None:
+            pending = pending[: pending.index(runner.pick(to, pending)) + 1]
+        if not pending or not any(map(self._holds_rows, self._tables())):
+            return []
+        try:
+            reports = self.plan()
+        except EmbeddedError as error:
+            raise MigrationError(
+                "The pending files can't be looked at for dangers, as that needs a scratch "
+                f"database: {error} Or give --allow to apply them unseen."
+            ) from error
+        return [
+            f"{report.name}: {danger}"
+            for report in reports[: len(pending)]
+            for effect in report.effects
+            if any(map(self._holds_rows, effect.tables))
+            for danger in effect.dangers
+        ]
+
+    def _tables(self) -> list[str]:
+        return [qualified(name) for name in catalog.read(self._live).tables]
+
+    def _holds_rows(self, table: str) -> bool:
+        sql = f"SELECT EXISTS (SELECT FROM {table})".replace("%", "%%")
+        return bool(self._live.execute_sql(sql).fetchone()[0])
+
+    def rehearse(self, url: str) -> Rehearsal:
+        """Apply the pending files to a copy with real data, and tell how long each step takes.
+
+        The copy is left as it was; where that can't be done, as for an index built
+        CONCURRENTLY, the answer's ``changed`` says so. Raises ``MigrationError`` when ``url``
+        leads to the database itself.
+        """
+        config = settings.load({"url": url})
+        params = parse(str(config.url)).connect_params(
+            ssl=config.ssl_mode,
+            ssl_root_cert=config.ssl_root_cert,
+            connect_timeout=config.connect_timeout,
+        )
+        name = str(params.pop("dbname"))
+        if self.database is not None and not self.database.deferred:
+            copy = Database(name, pool_size=1, **params)
+            try:
+                if is_same(self.database, copy):
+                    raise MigrationError(
+                        "The URL to rehearse on leads to the live database itself; give the one "
+                        "of a copy."
+                    )
+            finally:
+                copy.close_all()
+        return rehearse(name, params, self.folder)
 
     def rollback(self, count: int = 1) -> list[str]:
         """Undo the last ``count`` files; answers their names, the latest first."""
@@ -173,9 +265,12 @@ class Migrations:
         Tells the locks taken on tables that are there, the tables written anew, whether the file
         can be rolled back, and what is dangerous, with the safer way.
         """
+        self._check_history()
         found = self.status()
-        with ScratchServer(self.database) as server, server.database() as scratch:
-            return inspect(scratch, self.folder, found.applied, found.pending)
+        if not found.pending:
+            return []
+        with ScratchServer(self.database) as server:
+            return inspect(server, self.folder, found.applied, found.pending)
 
     def fake(self, to: str | None = None) -> list[str]:
         """Note the pending files as applied without running them."""
@@ -184,12 +279,21 @@ class Migrations:
     def sql(self, names: Iterable[str] | None = None, *, down: bool = False) -> str:
         """What files would run, as SQL, read without a database; all files by default."""
         direction: Direction = "rollback" if down else "migrate"
-        chosen = list(names) if names is not None else names_in(self.folder)
+        chosen = names_in(self.folder)
+        if names is not None:
+            chosen = [self._named(name) for name in names]
         parts = []
         for name in chosen[::-1] if down else chosen:
             body = ";\n".join(statements(self.folder / f"{name}.py", direction))
             parts.append(f"-- {name}\n{body};\n")
         return "\n".join(parts)
+
+    def _named(self, wanted: str) -> str:
+        names = names_in(self.folder)
+        for name in names:
+            if wanted == name or (wanted.isdecimal() and int(wanted) == int(name[:3])):
+                return name
+        raise MigrationError(f"There is no migration {wanted} in {self.folder}/.")
 
     # -- checking ---------------------------------------------------------------------------
 
@@ -218,17 +322,21 @@ class Migrations:
         if found:
             raise MigrationError(" ".join(found))
 
+    def _missing(self, applied: Iterable[str]) -> list[str]:
+        files = names_in(self.folder)
+        return [
+            f"{name} is applied, and its file is missing from {self.folder}/."
+            for name in applied
+            if name not in files
+        ]
+
     def _history_problems(self) -> list[str]:
         applied = history.known(self._live, self.folder)
         files = names_in(self.folder)
         partial = history.problems(applied, self.folder)
         if partial:
             return partial
-        found = [
-            f"{name} is applied, and its file is missing from {self.folder}/."
-            for name in applied
-            if name not in files
-        ]
+        found = self._missing(applied)
         last = max(applied, default="")
         found += [
             f"{name} is pending and sorts before {last}, which is applied: give it a later number."
@@ -249,7 +357,7 @@ class Migrations:
         with server.database() as scratch:
             chosen = list(names) if names is not None else names_in(self.folder)
             if chosen:
-                runner.apply(scratch, self.folder, chosen[-1])
+                runner.replay(scratch, self.folder, chosen)
             return catalog.read(scratch)
 
     def _made_by_models(self, server: ScratchServer) -> Catalog:
@@ -263,6 +371,9 @@ class Migrations:
         """How the live database differs from what its applied files make."""
         live = catalog.read(self._live)
         applied = history.known(self._live, self.folder)
+        missing = self._missing(applied)
+        if missing:
+            raise MigrationError(" ".join(missing))
         with ScratchServer(self.database) as server:
             wanted = self._made_by_files(server, applied)
         if live == wanted:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import peewee
 
-from orm_core.errors import LockTimeout, MigrationError, OrmCoreError
+from orm_core.database.connection import Database
+from orm_core.errors import LockTimeout, MigrationError, OrmCoreError, SerializationFailure
 from orm_core.migrations.files import names_in
 from orm_core.migrations.history import adopt, known
 
@@ -62,14 +63,14 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
 
         def run(self, name: str | None = None, *, fake: bool = False) -> list[str]:
             """What is pending, under the deploy lock."""
-            with _deploying(database):
-                _ = self.model  # makes sure of the history, and takes the lock
+            with deploying(database):
+                _ = self.model  # makes sure of the history
                 adopt(database, path)
                 return list(super().run(name, fake=fake))
 
         def rollback(self) -> None:
             """The latest file, under the deploy lock."""
-            with _deploying(database):
+            with deploying(database):
                 super().rollback()
 
         def run_one(self, name: str, migrator: Any, **options: Any) -> Any:
@@ -79,18 +80,25 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
                     return super().run_one(name, migrator, **options)
                 except Exception as error:
                     migrator.__ops__ = []
-                    if not isinstance(error, LockTimeout) or attempt == ATTEMPTS:
-                        kind = (
-                            "" if isinstance(error, OrmCoreError) else f"{type(error).__name__}: "
-                        )
-                        raise MigrationError(
-                            f"Migration {name} failed and was rolled back; the ones before it "
-                            f"stand. {kind}{error}"
-                        ) from error
+                    # A deadlock, too, is somebody else at work on the tables.
+                    busy = isinstance(error, LockTimeout | SerializationFailure)
+                    if not busy or attempt == ATTEMPTS:
+                        raise MigrationError(_told(name, error, attempt)) from error
                     _pause(name, attempt)
             raise AssertionError  # the last attempt returns or raises
 
     return PatientRouter(database, migrate_dir=path, logger=logging.getLogger("orm_core.router"))
+
+
+def _told(name: str, error: Exception, attempt: int) -> str:
+    kind = "" if isinstance(error, OrmCoreError) else f"{type(error).__name__}: "
+    text = f"Migration {name} failed and was rolled back; the ones before it stand. {kind}{error}"
+    if attempt > 1:
+        text += (
+            f" It was tried {attempt} times. Look in pg_stat_activity for a session whose "
+            "transaction has been open for long, or apply it at a quieter hour."
+        )
+    return text
 
 
 def _pause(name: str, attempt: int) -> None:
@@ -100,9 +108,11 @@ def _pause(name: str, attempt: int) -> None:
 
 
 @contextmanager
-def _deploying(database: peewee.Database) -> Iterator[None]:
-    """One connection throughout, so that the deploy lock is held to the end."""
+def deploying(database: peewee.Database) -> Iterator[None]:
+    """The deploy lock, and one connection throughout, so that it is held to the end."""
     with database.connection_context():
+        if isinstance(database, Database):
+            database.begin_deploy()
         yield
 
 
@@ -125,14 +135,24 @@ def apply(database: peewee.Database, folder: str | Path, to: str | None = None) 
     before it stand. ``to`` is a name or a number (``"7"``).
     """
     stock = router(database, folder)
-    with _deploying(database):
+    with deploying(database):
         pending = list(stock.diff)
         if to is not None:
-            to = _pick(to, pending)
+            to = pick(to, pending)
         return list(stock.run(to))
 
 
-def _pick(wanted: str, pending: list[str]) -> str:
+def replay(database: peewee.Database, folder: str | Path, names: Iterable[str]) -> None:
+    """Apply exactly these files, in this order, to a scratch database."""
+    stock = router(database, folder)
+    with deploying(database):
+        _ = stock.model
+        for name in names:
+            stock.run_one(name, stock.migrator, fake=False)
+
+
+def pick(wanted: str, pending: Sequence[str]) -> str:
+    """The pending file of a name or a number. Raises ``MigrationError``."""
     for name in pending:
         if wanted == name or (wanted.isdecimal() and int(wanted) == int(name[:3])):
             return name
@@ -142,17 +162,17 @@ def _pick(wanted: str, pending: list[str]) -> str:
 def fake(database: peewee.Database, folder: str | Path, to: str | None = None) -> list[str]:
     """Note pending files as applied without running them; answers their names."""
     stock = router(database, folder)
-    with _deploying(database):
+    with deploying(database):
         pending = list(stock.diff)
         if to is not None:
-            to = _pick(to, pending)
+            to = pick(to, pending)
         return list(stock.run(to, fake=True))
 
 
 def rollback(database: peewee.Database, folder: str | Path, count: int = 1) -> list[str]:
     """Undo the last ``count`` migrations; answers their names, the latest first."""
     stock = router(database, folder)
-    with _deploying(database):
+    with deploying(database):
         done = list(stock.done)
         if not 0 < count <= len(done):
             raise MigrationError(f"Can't roll back {count}: {len(done)} migration(s) are applied.")

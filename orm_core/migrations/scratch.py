@@ -31,16 +31,23 @@ class ScratchServer:
         self._admin: Database | None = None
 
     def __enter__(self) -> ScratchServer:
-        given = self._given
-        if given is not None and not given.deferred and _may_create(given):
-            self._admin = _beside(given, "postgres")
-            try:
-                self._admin.execute_sql("SELECT 1")
-            except OrmCoreError:
-                self._admin = _beside(given, given.database)  # no maintenance database
-        else:
-            self._admin = self._embedded()
+        try:
+            self._admin = self._administer()
+        except BaseException:
+            self._stack.close()
+            raise
         return self
+
+    def _administer(self) -> Database:
+        given = self._given
+        if given is None or given.deferred or not _may_create(given):
+            return self._embedded()
+        admin = _beside(given, "postgres")
+        try:
+            admin.execute_sql("SELECT 1")
+        except OrmCoreError:
+            return _beside(given, given.database)  # no maintenance database
+        return admin
 
     def __exit__(self, *_: object) -> None:
         if self._admin is not None:

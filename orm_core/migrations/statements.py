@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -25,10 +26,42 @@ class _Notes:
             self.statements[-1] += f" -- with {len(params)} parameter(s)"
 
     def __getattr__(self, name: str) -> Any:
-        def note(*_: Any, **__: Any) -> None:
+        def note(*_: Any, **__: Any) -> _Nothing:
             self.statements.append(f"-- {name}(...), which only a database can tell")
+            return _Nothing()
 
         return note
+
+
+class _Nothing:
+    """What a statement that was not run answers: no rows."""
+
+    rowcount = 0
+
+    def __init__(self, database: _NotesOfDatabase | None = None) -> None:
+        self._database = database
+
+    def _looked_at(self) -> None:
+        if self._database is not None:
+            self._database.asked = True
+
+    def fetchone(self) -> None:
+        """No row."""
+        self._looked_at()
+
+    def fetchall(self) -> list[Any]:
+        """No rows."""
+        self._looked_at()
+        return []
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.fetchall())
+
+    def __enter__(self) -> _Nothing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 class _NotesOfDatabase:
@@ -36,10 +69,13 @@ class _NotesOfDatabase:
 
     def __init__(self, notes: _Notes) -> None:
         self._notes = notes
+        #: whether the file looked at what a statement answers
+        self.asked = False
 
-    def execute_sql(self, sql: str, params: Any = None) -> None:
+    def execute_sql(self, sql: str, params: Any = None) -> _Nothing:
         """Note the statement."""
         self._notes.sql(sql, *(params or ()))
+        return _Nothing(self)
 
     def commit(self) -> None:
         """Note the end of the file's transaction."""
@@ -49,16 +85,28 @@ class _NotesOfDatabase:
         """Note the beginning of another."""
         self._notes.statements.append("BEGIN")
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._notes, name)
+
 
 def statements(path: Path, direction: Direction) -> list[str]:
-    """The statements of one direction. Raises ``MigrationError`` when the file can't be read."""
+    """The statements of one direction. Raises ``MigrationError`` when the file can't be read.
+
+    Of a file that looks at the database's answers, those up to there.
+    """
     scope: dict[str, Any] = {}
+    notes = _Notes()
+    database = _NotesOfDatabase(notes)
     try:
         exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), scope)  # noqa: S102
         function = scope.get(direction)
-        notes = _Notes()
         if function is not None:
-            function(notes, _NotesOfDatabase(notes), fake=False)
+            function(notes, database, fake=False)
     except Exception as error:
-        raise MigrationError(f"{path} can't be read: {type(error).__name__}: {error}") from error
+        if not database.asked:
+            raise MigrationError(
+                f"{path} can't be read: {type(error).__name__}: {error}"
+            ) from error
+    if database.asked:
+        notes.statements.append("-- what follows depends on what the database answers")
     return notes.statements
