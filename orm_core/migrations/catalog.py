@@ -56,13 +56,14 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table with all that belongs to it; columns are in their order."""
+    """A table with all that belongs to it; ``options`` are those of WITH."""
 
     name: Name
     columns: dict[str, Column] = field(default_factory=dict)
     constraints: dict[str, Constraint] = field(default_factory=dict)
     indexes: dict[str, Index] = field(default_factory=dict)
     comment: str | None = None
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +76,12 @@ class Enum:
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """A sequence that is no identity's; ``owner`` is the column that it goes with, if any."""
+    """A sequence; ``owner`` is the column that it goes with, if any, as its identity or not."""
 
     name: Name
     type: str
     owner: tuple[Name, str] | None = None
+    identity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +103,15 @@ _NO_EXTENSION = """
                   AND d.objid = {oid} AND d.deptype = 'e')
 """
 _TABLES = f"""
-    SELECT n.nspname, c.relname, pg_catalog.obj_description(c.oid, 'pg_class')
+    SELECT n.nspname, c.relname, pg_catalog.obj_description(c.oid, 'pg_class'),
+           coalesce(c.reloptions, '{{}}')
     FROM pg_catalog.pg_class AS c
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p') AND n.nspname {_OURS} AND c.relname <> %s
       AND {_NO_EXTENSION.format(catalog="pg_catalog.pg_class", oid="c.oid")}
     ORDER BY 1, 2
 """
-_COLUMNS = """
+_COLUMNS = f"""
     SELECT n.nspname, c.relname, a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),
            a.attnotnull,
            CASE WHEN a.attgenerated = '' THEN pg_catalog.pg_get_expr(d.adbin, d.adrelid) END,
@@ -123,19 +126,20 @@ _COLUMNS = """
     LEFT JOIN pg_catalog.pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
     LEFT JOIN pg_catalog.pg_collation AS o ON o.oid = a.attcollation
     WHERE c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+      AND n.nspname {_OURS}
     ORDER BY c.oid, a.attnum
 """
-_CONSTRAINTS = """
+_CONSTRAINTS = f"""
     SELECT n.nspname, c.relname, o.conname, o.contype,
            pg_catalog.pg_get_constraintdef(o.oid, true),
            pg_catalog.obj_description(o.oid, 'pg_constraint')
     FROM pg_catalog.pg_constraint AS o
     JOIN pg_catalog.pg_class AS c ON c.oid = o.conrelid
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE o.contype IN ('p', 'u', 'f', 'c', 'x')
+    WHERE o.contype IN ('p', 'u', 'f', 'c', 'x') AND n.nspname {_OURS}
     ORDER BY 1, 2, 3
 """
-_INDEXES = """
+_INDEXES = f"""
     SELECT n.nspname, c.relname, i.relname, pg_catalog.pg_get_indexdef(i.oid),
            pg_catalog.obj_description(i.oid, 'pg_class')
     FROM pg_catalog.pg_index AS x
@@ -144,6 +148,7 @@ _INDEXES = """
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_constraint AS o
                       WHERE o.conindid = i.oid AND o.contype IN ('p', 'u', 'x'))
+      AND n.nspname {_OURS}
     ORDER BY 1, 2, 3
 """
 _ENUMS = f"""
@@ -158,7 +163,7 @@ _ENUMS = f"""
 """
 _SEQUENCES = f"""
     SELECT n.nspname, s.relname, pg_catalog.format_type(q.seqtypid, NULL),
-           tn.nspname, t.relname, a.attname
+           tn.nspname, t.relname, a.attname, coalesce(d.deptype = 'i', false)
     FROM pg_catalog.pg_sequence AS q
     JOIN pg_catalog.pg_class AS s ON s.oid = q.seqrelid
     JOIN pg_catalog.pg_namespace AS n ON n.oid = s.relnamespace
@@ -169,7 +174,7 @@ _SEQUENCES = f"""
     LEFT JOIN pg_catalog.pg_class AS t ON t.oid = d.refobjid
     LEFT JOIN pg_catalog.pg_namespace AS tn ON tn.oid = t.relnamespace
     LEFT JOIN pg_catalog.pg_attribute AS a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid
-    WHERE n.nspname {_OURS} AND coalesce(d.deptype, 'a') <> 'i' AND coalesce(t.relname, '') <> %s
+    WHERE n.nspname {_OURS} AND coalesce(t.relname, '') <> %s
     ORDER BY 1, 2
 """
 _SCHEMAS = f"""
@@ -203,13 +208,15 @@ def _read(database: peewee.Database) -> Catalog:
     for schema, table, *rest in _rows(database, _INDEXES):
         indexes[schema, table][rest[0]] = Index(*rest)
     tables = {}
-    for schema, table, comment in _rows(database, _TABLES, HISTORY):
+    for schema, table, comment, options in _rows(database, _TABLES, HISTORY):
         name = (schema, table)
-        tables[name] = Table(name, columns[name], constraints[name], indexes[name], comment)
+        tables[name] = Table(
+            name, columns[name], constraints[name], indexes[name], comment, tuple(options)
+        )
     sequences = {}
-    for schema, sequence, kind, owner_schema, owner, column in _rows(database, _SEQUENCES, HISTORY):
-        owned_by = ((owner_schema, owner), column) if owner else None
-        sequences[schema, sequence] = Sequence((schema, sequence), kind, owned_by)
+    for schema, sequence, kind, *owner, identity in _rows(database, _SEQUENCES, HISTORY):
+        owned_by = ((owner[0], owner[1]), owner[2]) if owner[1] else None
+        sequences[schema, sequence] = Sequence((schema, sequence), kind, owned_by, identity)
     enums = {
         (schema, name): Enum((schema, name), tuple(labels))
         for schema, name, labels in _rows(database, _ENUMS)

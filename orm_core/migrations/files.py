@@ -23,6 +23,8 @@ MAX_NUMBER: Final = 999
 LOCK_TIMEOUT: Final = "5s"
 _NAME = re.compile(r"(\d{3})_([^.]+)")
 _SLUG = re.compile(r"[^a-z0-9]+")
+_QUOTED = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")""")
+_FOLDS = re.compile(r" (ADD CONSTRAINT|FOREIGN KEY|REFERENCES|WHERE|USING|CHECK) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class MigrationFile:
     def text(self) -> str:
         """The file's source."""
         title = "\n".join(wrap(self.summary, 96))
+        if '"' in title or "\\" in title:
+            title = title.replace("\\", "\\\\").replace('"', '\\"')
         end = "\n" if "\n" in title else ""
         up = _concurrently(self.up[0]) if self.concurrent else _function("migrate", self.up)
         return f'"""{title}{end}"""\n\n\n{up}\n\n{_function("rollback", self.down)}'
@@ -132,27 +136,40 @@ def _concurrently(create: str) -> str:
 def _literal(sql: str) -> str:
     """A Python literal of the statement as the driver wants it, pleasant to read."""
     sql = sql.replace("%", "%%")
-    plain = "\\" not in sql and '"""' not in sql and not sql.endswith('"') and sql.isprintable()
-    if "\n" not in sql:
-        if plain and '"' not in sql and len(sql) <= 80:
-            return f'"{sql}"'
-        return f'"""{sql}"""' if plain and len(sql) <= 80 else _block(sql)
-    return _block(sql)
-
-
-def _block(sql: str) -> str:
+    pieces = _QUOTED.split(sql)  # odd ones are texts and quoted names
     printable = all(char.isprintable() or char == "\n" for char in sql)
-    if '"""' in sql or not printable:
-        return repr(sql)
+    if '"""' in sql or not printable or any("\n" in one for one in pieces[1::2]):
+        return _lines(pieces)
+    if "\n" not in sql and len(sql) <= 80 and "\\" not in sql:
+        if '"' not in sql:
+            return f'"{sql}"'
+        if not sql.endswith('"'):
+            return f'"""{sql}"""'
     prefix = "r" if "\\" in sql else ""
-    folded = sql if "\n" in sql else _folded(sql)
+    folded = sql if "\n" in sql else _folded(pieces)
     return f'{prefix}"""\n{indent(folded, "        ")}\n    """'
 
 
-def _folded(sql: str) -> str:
-    """A long statement over several lines, broken where no literal is."""
-    return re.sub(
-        r" (ADD CONSTRAINT|FOREIGN KEY|REFERENCES|WHERE|USING|CHECK) (?=(?:[^'\"]*['\"][^'\"]*['\"])*[^'\"]*$)",
-        r"\n    \1 ",
-        sql,
-    )
+def _lines(pieces: list[str]) -> str:
+    """A literal for each line; what stands in quotes can't be indented."""
+    lines = [""]
+    for place, piece in enumerate(pieces):
+        first, *more = [piece] if place % 2 else piece.split("\n")
+        lines[-1] += first
+        for line in more:
+            lines[-1] += "\n"
+            lines.append(line)
+    if len(lines) == 1:
+        return repr(lines[0])
+    return "(\n" + "".join(f"        {line!r}\n" for line in lines) + "    )"
+
+
+def _folded(pieces: list[str]) -> str:
+    """A long statement over several lines, broken where no text is."""
+    if any("$" in one or "\\" in one for one in pieces):
+        return "".join(pieces)  # an author's SQL may have texts of other kinds
+    folded = [
+        piece if place % 2 else _FOLDS.sub(r"\n    \1 ", piece)
+        for place, piece in enumerate(pieces)
+    ]
+    return "".join(folded)

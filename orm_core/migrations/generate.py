@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,13 +20,15 @@ from typing import Any
 from orm_core.database.connection import Database
 from orm_core.errors import MigrationError, QueryError
 from orm_core.migrations import catalog, runner
-from orm_core.migrations.catalog import Catalog
+from orm_core.migrations.catalog import Catalog, Table
 from orm_core.migrations.diff import Phase, Step, diff
 from orm_core.migrations.files import MigrationFile, file_name, names_in, next_number
-from orm_core.migrations.renames import Rename, followers, resolve, suspicions
+from orm_core.migrations.names import spellings
+from orm_core.migrations.placeholders import stand_in
+from orm_core.migrations.renames import Rename, Renames, Suspicion, followers, suspicions
 from orm_core.migrations.scratch import ScratchServer
 from orm_core.migrations.staging import index_name, stages
-from orm_core.migrations.words import differences, placeholder, summary
+from orm_core.migrations.words import differences, summary
 from orm_core.models.schema import create_all
 
 #: the kind of a file that builds an index without holding up writes
@@ -49,8 +51,10 @@ class Answers:
     safe: bool = False
 
     def allow(self, name: str) -> bool:
-        """Whether this may be dropped."""
-        return self.drops if isinstance(self.drops, bool) else name in set(self.drops)
+        """Whether this may be dropped; ``public.`` goes without saying."""
+        if isinstance(self.drops, bool):
+            return self.drops
+        return name in {drop.removeprefix("public.") for drop in self.drops}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,15 +159,16 @@ class _Author:
     def _renames(self) -> list[Rename]:
         made: list[Rename] = []
         current = self.start
-        for answer in self.answers.renames:
-            rename = resolve(answer, current, self.goal)
-            self._run(rename.up)
-            made.append(rename)
+        asked = Renames(self.answers.renames, self.goal)
+        while (rename := asked.next(current)) is not None:
+            made.append(self._rename(rename))
             current = catalog.read(self.work)
-        for rename in followers(current, self.goal):
-            self._run(rename.up)
-            made.append(rename)
-        return made
+        return made + [self._rename(rename) for rename in followers(current, self.goal)]
+
+    def _rename(self, rename: Rename) -> Rename:
+        for sql in rename.up:
+            self._run(sql)
+        return rename
 
     def _run(self, sql: str) -> None:
         try:
@@ -187,36 +192,45 @@ class _Author:
         return True
 
     def _check_losses(self, named: Catalog) -> None:
-        open_questions = [
-            f"{doubt.old} went and {doubt.new} came: a rename (--rename {doubt}) or a loss "
-            f"(--drop {doubt.old})?"
-            for doubt in suspicions(named, self.goal)
-            if not self.answers.allow(doubt.old)
+        doubts: dict[str, list[Suspicion]] = {}
+        for doubt in suspicions(named, self.goal):
+            if not self.answers.allow(doubt.old):
+                doubts.setdefault(doubt.old, []).append(doubt)
+        questions = [
+            f"{old} went and {', '.join(doubt.new for doubt in found[:4])} came: a rename "
+            f"(--rename {found[0]}) or a loss (--drop {old})?"
+            for old, found in doubts.items()
         ]
-        asked = {question.split(" ")[0] for question in open_questions}
-        open_questions += [
-            f"Table {name[1]} is in the migrations and no registered domain has it: give "
-            f"--drop {name[1]} to drop it with its rows."
-            for name in named.tables
-            if name not in self.goal.tables
-            and name[1] not in asked
-            and not self.answers.allow(name[1])
-        ]
-        open_questions += [
-            f"{table.name[1]}.{column.name} is NOT NULL and has no default for the rows that are "
-            f'there: give --fill "{table.name[1]}.{column.name}=<SQL>", or a default in the '
-            "model."
-            for table in self.goal.tables.values()
-            if table.name in named.tables
-            for column in table.columns.values()
-            if _needs_fill(column)
-            and column.name not in named.tables[table.name].columns
-            and f"{table.name[1]}.{column.name}" not in self.answers.fills
-        ]
-        if open_questions:
-            raise MigrationError(
-                "Nothing was written; there are questions. " + " ".join(open_questions)
-            )
+        for name in named.tables:
+            known = spellings(name, named.tables)
+            told = name in self.goal.tables or known[-1] in doubts
+            if not told and not any(map(self.answers.allow, known)):
+                questions.append(
+                    f"Table {known[-1]} is in the migrations and no registered domain has it: "
+                    f"give --drop {known[-1]} to drop it with its rows."
+                )
+        for table in self.goal.tables.values():
+            if table.name in named.tables:
+                questions += self._questions_of(named.tables[table.name], table)
+        if questions:
+            raise MigrationError("Nothing was written; there are questions. " + " ".join(questions))
+
+    def _questions_of(self, old: Table, new: Table) -> Iterator[str]:
+        for column in new.columns.values():
+            paths = [f"{name}.{column.name}" for name in spellings(new.name, self.goal.tables)]
+            before = old.columns.get(column.name)
+            filled = any(path in self.answers.fills for path in paths)
+            if before is None and _needs_fill(column) and not filled:
+                yield (
+                    f"{paths[-1]} is NOT NULL and has no default for the rows that are there: "
+                    f'give --fill "{paths[-1]}=<SQL>", or a default in the model.'
+                )
+            computed = before and before.generated is None and column.generated is not None
+            if computed and not any(map(self.answers.allow, paths)):
+                yield (
+                    f"{paths[-1]} is computed from now on: give --drop {paths[-1]} to lose what "
+                    "is in it."
+                )
 
 
 def _needs_fill(column: catalog.Column) -> bool:
@@ -231,7 +245,7 @@ def _needs_fill(column: catalog.Column) -> bool:
 def _placeholders(old: Catalog, new: Catalog) -> dict[str, str]:
     """Values for NOT NULL columns that a rollback brings back: what was in them is gone."""
     return {
-        f"{table.name[1]}.{column.name}": placeholder(column.type, new)
+        f"{'.'.join(table.name)}.{column.name}": stand_in(table, column, new)
         for table in new.tables.values()
         if table.name in old.tables
         for column in table.columns.values()
@@ -250,8 +264,8 @@ def _with_renames(drafts: list[_Draft], renames: list[Rename]) -> list[_Draft]:
     if not drafts or drafts[0].kind == CONCURRENTLY:
         drafts = [_Draft("", "", [], []), *drafts]
     first = drafts[0]
-    first.up = [rename.up for rename in renames] + first.up
-    first.down += [rename.down for rename in reversed(renames)]
+    first.up = [sql for rename in renames for sql in rename.up] + first.up
+    first.down += [sql for rename in reversed(renames) for sql in rename.down]
     first.words = "; ".join([*dict.fromkeys(one.words for one in renames), first.words]).strip("; ")
     return drafts
 

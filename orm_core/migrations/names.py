@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 
 from orm_core.migrations.catalog import Name
 
-_PLAIN = re.compile(r"[a-z_][a-z0-9_$]*")
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
+_TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>[^\W\d][\w$]*)""")
 #: words that can't be names without quotes ("SQL Key Words" in the PostgreSQL manual)
 _RESERVED = frozenset(
     """all analyse analyze and any array as asc asymmetric authorization between binary both case
@@ -36,6 +38,25 @@ def quote(name: str) -> str:
 def qualified(name: Name) -> str:
     """A schema and a name."""
     return f"{quote(name[0])}.{quote(name[1])}"
+
+
+def identifiers(sql: str) -> frozenset[str]:
+    """The words and quoted names in a piece of SQL; what stands in texts is none."""
+    return frozenset(
+        found["plain"] or found["quoted"].replace('""', '"')
+        for found in _TOKEN.finditer(sql)
+        if found["plain"] or found["quoted"]
+    )
+
+
+def spellings(name: Name, tables: Container[Name]) -> tuple[str, ...]:
+    """How an author may call a table, the shortest last: ``public.users``, ``users``.
+
+    Of twins in two schemas, the short name is that of the one in ``public``.
+    """
+    full = ".".join(name)
+    short = name[0] == "public" or ("public", name[1]) not in tables
+    return (full, name[1]) if short else (full,)
 
 
 def text(value: str | None) -> str:

@@ -40,30 +40,26 @@ class ScratchServer:
 
     def _administer(self) -> Database:
         given = self._given
-        if given is None or given.deferred or not _may_create(given):
-            return self._embedded()
-        admin = _beside(given, "postgres")
-        try:
-            admin.execute_sql("SELECT 1")
-        except OrmCoreError:
-            return _beside(given, given.database)  # no maintenance database
-        return admin
+        if given is None or given.deferred:
+            return self._embedded(None)
+        admin = _maintenance(given)
+        return admin if _may_create(admin) else self._embedded(admin)
 
     def __exit__(self, *_: object) -> None:
         if self._admin is not None:
             self._admin.close_all()
         self._stack.close()
 
-    def _embedded(self) -> Database:
+    def _embedded(self, refused: Database | None) -> Database:
         from orm_core.database.url import parse
         from orm_core.embedded import EmbeddedPostgres
 
         server = self._stack.enter_context(EmbeddedPostgres(settings.load().embedded_dir))
         params = parse(server.url_for("postgres")).connect_params()
         admin = Database(str(params.pop("dbname")), **params)
-        given = self._given
-        if given is not None and not given.deferred:
-            theirs, ours = (_major(one) for one in (given, admin))
+        if refused is not None:
+            theirs, ours = (_major(one) for one in (refused, admin))
+            refused.close_all()
             if theirs != ours:
                 logger.warning(
                     "The role may create no databases on the PostgreSQL %d given, so migrations "
@@ -92,6 +88,17 @@ class ScratchServer:
 def _beside(database: Database, name: str) -> Database:
     """Another database of the same server."""
     return Database(name, pool_size=4, **database.connect_params)
+
+
+def _maintenance(given: Database) -> Database:
+    """A database to work from on the same server; the live one only where there is no other."""
+    maintenance = _beside(given, "postgres")
+    try:
+        maintenance.execute_sql("SELECT 1")
+    except OrmCoreError:
+        maintenance.close_all()
+        return _beside(given, given.database)
+    return maintenance
 
 
 def _may_create(database: Database) -> bool:

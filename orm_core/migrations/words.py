@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from orm_core.migrations.catalog import Catalog, Table
-from orm_core.migrations.names import text
 
 
 def summary(old: Catalog, new: Catalog) -> str:
@@ -56,6 +55,8 @@ def _table(old: Table, new: Table) -> Iterator[str]:
         yield from _members(name, kind, before, after)
     if old.comment != new.comment:
         yield f"comments on {name}"
+    if old.options != new.options:
+        yield f"changes the settings of {name}"
 
 
 def _members(table: str, kind: str, old: Any, new: Any) -> Iterator[str]:
@@ -65,29 +66,3 @@ def _members(table: str, kind: str, old: Any, new: Any) -> Iterator[str]:
     yield from (f"drops {path(name)}" for name in old if name not in new)
     yield from (f"adds {path(name)}" for name in new if name not in old)
     yield from (f"changes {path(name)}" for name in new if name in old and old[name] != new[name])
-
-
-def placeholder(kind: str, catalog: Catalog) -> str:
-    """A value of a type, for a column that comes back without what was in it."""
-    base = kind.split("(")[0]
-    if base.endswith("[]"):
-        return "'{}'"
-    for name, enum in catalog.enums.items():
-        if base in (".".join(name), name[1]):
-            return text(enum.labels[0])
-    return {
-        "uuid": "gen_random_uuid()",
-        "boolean": "false",
-        "jsonb": "'{}'",
-        "json": "'{}'",
-        "date": "current_date",
-        "timestamp with time zone": "now()",
-        "timestamp without time zone": "now()",
-        "time without time zone": "'00:00'",
-        "interval": "'0'",
-        "inet": "'0.0.0.0'",
-        "bytea": "''",
-        "text": "''",
-        "character varying": "''",
-        "character": "''",
-    }.get(base, "0")

@@ -7,6 +7,7 @@ snake_case plural of its model unless ``table_name`` says otherwise; an index is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -65,7 +66,7 @@ class Metadata(peewee.Metadata):
         return indexes
 
     def _index(self, fields: tuple[Any, ...], unique: Any, using: str | None) -> ModelIndex:
-        columns = "_".join(getattr(field, "column_name", "expr") for field in fields)
+        columns = "_".join(map(_word, fields))
         if unique == "live" and "deleted_at" not in self.fields:
             raise RegistryError(f"{self.model.__name__} has no deleted_at to be unique among live.")
         live = self.fields["deleted_at"].is_null() if unique == "live" else None
@@ -102,6 +103,13 @@ class Metadata(peewee.Metadata):
         declare_constraints(table, known)
 
 
+def _word(part: Any) -> str:
+    """A column, or the words of an expression, in the name of an index."""
+    if isinstance(part, peewee.SQL):
+        return "_".join(re.findall(r"\w+", part.sql)) or "expr"
+    return str(getattr(part, "column_name", "expr"))
+
+
 def create_all(database: peewee.Database, models: Iterable[Any]) -> None:
     """Create the tables of these models, with their schemas, types, references and comments.
 
@@ -110,8 +118,9 @@ def create_all(database: peewee.Database, models: Iterable[Any]) -> None:
     everything = list(dict.fromkeys(one for model in models for one in _with_links(model)))
     with database.bind_ctx(everything, bind_refs=False, bind_backrefs=False):
         for schema in sorted({m._meta.schema for m in everything if m._meta.schema}):
-            database.execute_sql(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
-        database.create_tables(everything)
+            database.execute_sql(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
+        # Not passing over what is there: of two indexes of one name the second would be missing.
+        database.create_tables(everything, safe=False)
         for model in everything:
             for key in model._meta.refs:
                 if key.deferred:
@@ -127,13 +136,17 @@ def _with_links(model: Any) -> list[Any]:
 
 def _comments(model: Any) -> Iterator[str]:
     meta = model._meta
-    table = ".".join(f'"{part}"' for part in (meta.schema, meta.table_name) if part)
+    table = ".".join(_quoted(part) for part in (meta.schema, meta.table_name) if part)
     if getattr(meta, "comment", None):
         yield f"COMMENT ON TABLE {table} IS {quote_literal(meta.comment)}"
     for field in meta.sorted_fields:
         if getattr(field, "comment", None):
-            column = f'{table}."{field.column_name}"'
+            column = f"{table}.{_quoted(field.column_name)}"
             yield f"COMMENT ON COLUMN {column} IS {quote_literal(field.comment)}"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
 
 
 class SchemaManager(peewee.SchemaManager):
@@ -146,3 +159,20 @@ class SchemaManager(peewee.SchemaManager):
             if isinstance(field, EnumField):
                 self.database.execute_sql(field.create_type_sql())
         super().create_all(safe=safe, **table_options)
+
+    def _create_table(self, safe: bool = True, **options: Any) -> Any:
+        return _with_percent_signs(super()._create_table(safe=safe, **options))
+
+    def _create_index(self, index: Any, safe: bool = True) -> Any:
+        return _with_percent_signs(super()._create_index(index, safe))
+
+    def _create_foreign_key(self, field: Any) -> Any:
+        return _with_percent_signs(super()._create_foreign_key(field))
+
+
+def _with_percent_signs(ctx: Any) -> Any:
+    """A statement in which a percent sign may stand alone, or twice, as the driver wants it."""
+    sql, params = ctx.query()
+    if params or "%" not in sql:
+        return ctx
+    return peewee.Context().literal(re.sub("%%?", "%%", sql))
