@@ -602,8 +602,10 @@ class _Differ:
             if (before.comment if before else None) != column.comment:
                 target = f"{name}.{quote(column.name)}"
                 self.add(Phase.COMMENTS, f"COMMENT ON COLUMN {target} IS {text(column.comment)}")
-        for one in (*new.constraints.values(), *new.indexes.values()):
-            known = old.constraints.get(one.name) or old.indexes.get(one.name)
+        members: list[Constraint | Index] = [*new.constraints.values(), *new.indexes.values()]
+        for one in members:
+            known: Constraint | Index | None = old.constraints.get(one.name)
+            known = known or old.indexes.get(one.name)
             if known and self._differs(new.name, one, known):
                 known = None
             if (known.comment if known else None) != one.comment:

@@ -7,7 +7,7 @@ in the tables afterwards. ``test_generated_migrations.py`` runs each.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,8 +52,6 @@ class Scenario:
     drops: tuple[str, ...] | bool = ()
     fills: Mapping[str, str] = field(default_factory=dict)
     works: str = ""
-    #: tables whose rows are gone, or are told by ``then`` under another name
-    gone: tuple[str, ...] = ()
 
 
 SCENARIOS: list[Scenario] = []
@@ -77,24 +75,26 @@ class Plain(peewee.Model):
         schema_manager_class = SchemaManager
 
 
-def model(table: str, base: type = BaseModel, meta: Mapping[str, Any] | None = None, **columns: Any):
+def model(
+    table: str, base: type = BaseModel, meta: Mapping[str, Any] | None = None, /, **columns: Any
+) -> Any:
     """A fresh model class of this table."""
     own = type("Meta", (), {"table_name": table, **(meta or {})})
     name = "".join(part.capitalize() for part in table.split("_"))
     return type(base)(name, (base,), {**columns, "Meta": own, "__module__": __name__})
 
 
-def plain(table: str, meta: Mapping[str, Any] | None = None, **columns: Any):
+def plain(table: str, meta: Mapping[str, Any] | None = None, /, **columns: Any) -> Any:
     """A fresh model with just these columns."""
     return model(table, Plain, meta, **columns)
 
 
-def stock(table: str, meta: Mapping[str, Any] | None = None, **columns: Any):
+def stock(table: str, meta: Mapping[str, Any] | None = None, /, **columns: Any) -> Any:
     """A fresh model that is Peewee's own in all."""
     return model(table, peewee.Model, meta, **columns)
 
 
-def books(meta: Mapping[str, Any] | None = None, **columns: Any):
+def books(meta: Mapping[str, Any] | None = None, /, **columns: Any) -> Any:
     """Most scenarios change this table."""
     return model("books", BaseModel, meta, **{"title": TextField(), **columns})
 
@@ -136,8 +136,8 @@ def _library() -> list[Any]:
     return [loan, book, author]
 
 
-scenario("tables that refer to each other, given in any order", lambda: [], _library)
-scenario("tables that refer to each other go", _library, lambda: [], drops=True, gone=("books",))
+scenario("tables that refer to each other, given in any order", list, _library)
+scenario("tables that refer to each other go", _library, list, drops=True)
 
 
 def _cycle() -> list[Any]:
@@ -147,7 +147,9 @@ def _cycle() -> list[Any]:
 
 
 def _ring(null: bool = True) -> list[Any]:
-    a = model("ring_a", next=DeferredForeignKey("RingB", null=null, deferrable="INITIALLY DEFERRED"))
+    a = model(
+        "ring_a", next=DeferredForeignKey("RingB", null=null, deferrable="INITIALLY DEFERRED")
+    )
     b = model("ring_b", next=DeferredForeignKey("RingC", null=null))
     c = model("ring_c", next=ForeignKeyField(a, null=null))
     return [a, b, c]
@@ -157,14 +159,13 @@ scenario("a cycle of two tables comes", lambda: [books()], lambda: [books(), *_c
 scenario(
     "a cycle of two tables goes",
     _cycle,
-    lambda: [],
+    list,
     """INSERT INTO teams (name) VALUES ('t'); INSERT INTO people (team_id) SELECT id FROM teams;
        UPDATE teams SET lead_id = (SELECT id FROM people)""",
     drops=("teams", "people"),
-    gone=("teams", "people"),
 )
-scenario("a cycle of three tables comes", lambda: [], _ring)
-scenario("a cycle of three tables goes", lambda: _ring(null=False), lambda: [], drops=True)
+scenario("a cycle of three tables comes", list, _ring)
+scenario("a cycle of three tables goes", lambda: _ring(null=False), list, drops=True)
 scenario(
     "a reference to its own table comes",
     lambda: [books()],
@@ -184,7 +185,6 @@ scenario(
     lambda: [books()],
     f"{ONE}; INSERT INTO notes (text) VALUES ('x')",
     drops=("notes",),
-    gone=("notes",),
 )
 
 
@@ -204,7 +204,6 @@ scenario(
     lambda: _shelved(kept=False),
     SHELVED,
     drops=("shelves", "books.shelf_id"),
-    gone=("shelves",),
 )
 scenario(
     "one table takes another's place",
@@ -212,7 +211,6 @@ scenario(
     lambda: [books(), model("memos", text=TextField(), pages=IntegerField())],
     f"{ONE}; INSERT INTO notes (text, lines) VALUES ('x', 1)",
     drops=("notes",),
-    gone=("notes",),
 )
 scenario(
     "one table takes another's place as the target of a reference",
@@ -229,7 +227,7 @@ scenario(
 )
 scenario(
     "a table of 250 columns comes, with an index on ten",
-    lambda: [],
+    list,
     lambda: [
         model("wide", **{f"c{n}": TextField(null=True, index=n < 10) for n in range(250)}),
     ],
@@ -241,7 +239,7 @@ scenario(
     lambda: [
         model(
             "wide",
-            **{f"c{n:03}": BigIntegerField(null=True, default=n % 3 or None) for n in range(0, 60)},
+            **{f"c{n:03}": BigIntegerField(null=True, default=n % 3 or None) for n in range(60)},
             **{f"d{n:03}": TextField(default=f"'{n}%'") for n in range(30)},
         )
     ],
@@ -332,12 +330,10 @@ scenario(
     lambda: [
         shelf := model(
             "shelves",
-            meta={
+            BaseModel,
+            {
                 "indexes": [
-                    SQL(
-                        "CREATE UNIQUE INDEX shelves_code_key ON shelves (code) "
-                        "NULLS NOT DISTINCT"
-                    )
+                    SQL("CREATE UNIQUE INDEX shelves_code_key ON shelves (code) NULLS NOT DISTINCT")
                 ]
             },
             code=CharField(20),
@@ -439,7 +435,9 @@ scenario(
         )
     ],
     ONE,
-    then={"SELECT a, b, c, d, e, f, m, n::text FROM books": [(1, -2, 3, False, 0.5, 3, "m", "glad")]},
+    then={
+        "SELECT a, b, c, d, e, f, m, n::text FROM books": [(1, -2, 3, False, 0.5, 3, "m", "glad")]
+    },
 )
 scenario(
     "NOT NULL columns of all types go, and come back to rows",
@@ -487,7 +485,11 @@ scenario(
 scenario(
     "a unique NOT NULL column goes, and comes back to rows",
     lambda: [
-        books(isbn=CharField(13, unique=True), shelf=TextField(unique=True), n=IntegerField(unique=True))
+        books(
+            isbn=CharField(13, unique=True),
+            shelf=TextField(unique=True),
+            n=IntegerField(unique=True),
+        )
     ],
     lambda: [books()],
     "INSERT INTO books (title, isbn, shelf, n) VALUES ('one', '1', '1', 1), ('two', '2', '2', 2)",
@@ -654,7 +656,6 @@ def _list(inner: Any) -> Callable[[], Any]:
 _retyped("integer[] to bigint[]", _list(IntegerField), _list(BigIntegerField), "'{1,2}'", "{1,2}")
 _retyped("text[] to integer[]", _list(TextField), _list(IntegerField), "'{1,2}'", "{1,2}")
 _retyped("text to text[]", TextField, _list(TextField), "'{a,b}'", "{a,b}")
-_retyped("text[] to jsonb", _list(TextField), JSONField, "'{}'", "[]")
 
 
 def _mood(*values: str, name: str = "Mood") -> Callable[[], Any]:
@@ -756,7 +757,7 @@ HARD_TEXTS = {
     "a tab": "a\tb\rc",
     "unicode": "Größe ☃ 漢字",
     "double quotes": '"quoted" """three"""',
-    "a keyword": "x CHECK y WHERE \" z ' USING \" w",
+    "a keyword": 'x CHECK y WHERE " z \' USING " w',
     "dollars": "$$ $1 {0}",
     "nothing": "",
 }
@@ -776,7 +777,8 @@ for _name, _text in HARD_TEXTS.items():
         then={
             "SELECT state, third FROM books": [("was", _text)],
             "SELECT column_default IS NOT NULL FROM information_schema.columns "
-            "WHERE table_name = 'books' AND column_name IN ('state', 'other', 'third')": [(True,)] * 3,
+            "WHERE table_name = 'books' AND column_name IN ('state', 'other', 'third')": [(True,)]
+            * 3,
         },
     )
 scenario(
@@ -789,7 +791,9 @@ scenario(
 scenario(
     "default: comes",
     lambda: [books(state=TextField(null=True), n=IntegerField(null=True))],
-    lambda: [books(state=TextField(null=True, default="new"), n=IntegerField(null=True, default=-1))],
+    lambda: [
+        books(state=TextField(null=True, default="new"), n=IntegerField(null=True, default=-1))
+    ],
     ONE,
     then={"SELECT state, n FROM books": [(None, None)]},
 )
@@ -836,7 +840,7 @@ scenario(
 )
 scenario(
     "generated: a table comes with one",
-    lambda: [],
+    list,
     lambda: [books(twice=_generated("2 * pages", IntegerField), pages=IntegerField(default=1))],
 )
 scenario(
@@ -939,7 +943,7 @@ for _name, _text in HARD_TEXTS.items():
             lambda: [books({"comment": "was"}, pages=IntegerField(default=1))],
             lambda text=_text: [
                 books({"comment": text}, pages=IntegerField(default=1, comment=text)),
-                model("notes", meta={"comment": text}, text=TextField(comment=text)),
+                model("notes", BaseModel, {"comment": text}, text=TextField(comment=text)),
             ],
             ONE,
         )
@@ -979,9 +983,13 @@ INDEXES = {
     "GIN with an operator class": SQL("CREATE INDEX books_j ON books USING gin (j jsonb_path_ops)"),
     "GIN on an array": SQL("CREATE INDEX books_tags ON books USING gin (tags)"),
     "hash": SQL("CREATE INDEX books_hash ON books USING hash (title)"),
-    "BRIN": SQL("CREATE INDEX books_brin ON books USING brin (created_at) WITH (pages_per_range=8)"),
+    "BRIN": SQL(
+        "CREATE INDEX books_brin ON books USING brin (created_at) WITH (pages_per_range=8)"
+    ),
     "with more columns": SQL("CREATE INDEX books_more ON books (a) INCLUDE (b, title)"),
-    "with a pattern operator class": SQL("CREATE INDEX books_like ON books (title text_pattern_ops)"),
+    "with a pattern operator class": SQL(
+        "CREATE INDEX books_like ON books (title text_pattern_ops)"
+    ),
     "with a collation": SQL('CREATE INDEX books_c ON books (title COLLATE "C")'),
     "nulls not distinct": SQL(
         "CREATE UNIQUE INDEX books_nulls ON books (title, b) NULLS NOT DISTINCT"
@@ -1046,12 +1054,13 @@ scenario(
 )
 scenario(
     "index: of Peewee's own models and of its fields",
-    lambda: [],
+    list,
     lambda: [
         stock(
             "Stock",
-            meta={"indexes": [(("a", "b"), True)]},
+            {"indexes": [(("a", "e"), True)]},
             a=peewee.CharField(index=True),
+            e=peewee.IntegerField(default=1),
             b=postgres_ext.ArrayField(peewee.IntegerField),
             c=postgres_ext.BinaryJSONField(null=True),
             d=postgres_ext.TSVectorField(null=True),
@@ -1147,7 +1156,7 @@ def _pairs(*key: str, **columns: Any) -> list[Any]:
 
 
 PAIRS = "INSERT INTO pairs (a, b) VALUES (1, 2), (3, 4)"
-scenario("key: a composite one comes", lambda: [], lambda: _pairs("a", "b"), works=PAIRS)
+scenario("key: a composite one comes", list, lambda: _pairs("a", "b"), works=PAIRS)
 scenario(
     "key: a composite one has its columns in another order",
     lambda: _pairs("a", "b"),
@@ -1188,7 +1197,7 @@ scenario(
 )
 scenario(
     "key: serial and identity columns of all sizes",
-    lambda: [],
+    list,
     lambda: [
         plain("s1", id=AutoField(), x=TextField(null=True)),
         plain("s2", id=BigAutoField(), x=TextField(null=True)),
@@ -1228,7 +1237,9 @@ for _old, _new in (
         f"key: {_old} becomes {_new}",
         lambda old=_old: _numbered(KEYS[old]()),
         lambda new=_new: _numbered(KEYS[new]()),
-        NUMBERED if _old != "an integer" else "INSERT INTO nums VALUES (1, 'a'), (2, 'b'), (3, 'c')",
+        NUMBERED
+        if _old != "an integer"
+        else "INSERT INTO nums VALUES (1, 'a'), (2, 'b'), (3, 'c')",
         then={"SELECT id, x FROM nums ORDER BY 1": [(1, "a"), (2, "b"), (3, "c")]},
         works=MORE if _new != "an integer" else "",
     )
@@ -1252,7 +1263,6 @@ scenario(
     renames=(f"{'t' * 63}:{'u' * 63}",),
     then={f"SELECT id, x FROM {'u' * 63} ORDER BY 1": [(1, "a"), (2, "b")]},
     works=f"INSERT INTO {'u' * 63} (x) VALUES ('c')",
-    gone=("t" * 63,),
 )
 
 
@@ -1266,7 +1276,7 @@ scenario(
     lambda: [model("tags", name=TextField()), books()],
     _tagged,
     f"{ONE}; INSERT INTO tags (name) VALUES ('t')",
-    works="INSERT INTO books_tags_through (book_id, tag_id) SELECT b.id, t.id FROM books b, tags t",
+    works="INSERT INTO books_tags_through (books_id, tags_id) SELECT b.id, t.id FROM books b, tags t",
 )
 scenario(
     "many to many goes",
@@ -1274,7 +1284,6 @@ scenario(
     lambda: [model("tags", name=TextField()), books()],
     ONE,
     drops=("books_tags_through",),
-    gone=("books_tags_through",),
 )
 scenario("many to many: on_delete changes", _tagged, lambda: _tagged(on_delete="CASCADE"), ONE)
 
@@ -1326,7 +1335,7 @@ scenario(
 )
 scenario(
     "enum: a label is renamed to one that is hard to write",
-    lambda: _moods("glad", "it's \"bad\""),
+    lambda: _moods("glad", 'it\'s "bad"'),
     lambda: _moods("glad", 'v1.0: it\'s 100% "good"'),
     ONE,
     renames=('mood.it\'s "bad":v1.0: it\'s 100% "good"',),
@@ -1360,8 +1369,9 @@ scenario(
         )
     ],
     ONE,
-    fills={"books.mood": "'angry'"},
-    then={"SELECT mood::text FROM books": [("angry",)]},
+    fills={"books.mood": "'sad'"},
+    then={"SELECT mood::text FROM books": [("sad",)]},
+    works="INSERT INTO books (title, mood) VALUES ('two', 'angry')",
 )
 scenario(
     "enum: a type comes with a NOT NULL column",
@@ -1385,9 +1395,9 @@ scenario(
 scenario(
     "enum: a type is renamed",
     lambda: [books(mood=EnumField(labels("glad", "sad"), default="glad", type_name="mood"))],
-    lambda: [books(mood=EnumField(labels("glad", "sad"), default="glad", type_name="Face %"))],
+    lambda: [books(mood=EnumField(labels("glad", "sad"), default="glad", type_name='My "Face"'))],
     ONE,
-    renames=("mood:Face %",),
+    renames=('mood:My "Face"',),
     then={"SELECT mood::text FROM books": [("glad",)]},
 )
 scenario(
@@ -1452,7 +1462,9 @@ def _two_moods(*values: str) -> list[Any]:
 
 
 def _billing(**columns: Any) -> Any:
-    return model("books", BaseModel, {"schema": "billing"}, price=IntegerField(index=True), **columns)
+    return model(
+        "books", BaseModel, {"schema": "billing"}, price=IntegerField(index=True), **columns
+    )
 
 
 scenario(
@@ -1468,7 +1480,6 @@ scenario(
     lambda: [books()],
     f"{ONE}; INSERT INTO billing.books (price) VALUES (1)",
     drops=("billing.books",),
-    gone=("billing.books",),
 )
 scenario(
     "schema: twins change, each in its own way",
@@ -1505,7 +1516,6 @@ scenario(
     "INSERT INTO notes (text) VALUES ('x')",
     renames=("notes:Office.notes",),
     then={'SELECT text FROM "Office".notes': [("x",)]},
-    gone=("notes",),
 )  # fmt: skip
 scenario(
     "schema: a table with a serial that others refer to moves and gets another name",
@@ -1521,7 +1531,6 @@ scenario(
     renames=("public.notes:office.memos",),
     then={"SELECT id, text FROM office.memos": [(1, "x")]},
     works="INSERT INTO office.memos (text) VALUES ('y')",
-    gone=("notes",),
 )
 scenario(
     "schema: a reference over schemas",
@@ -1540,7 +1549,7 @@ scenario(
 
 scenario(
     "names: reserved words",
-    lambda: [],
+    list,
     lambda: [
         group := model("group", select=TextField(index=True), order=IntegerField(default=1)),
         model(
@@ -1571,7 +1580,7 @@ scenario(
 _ODD = 'The "odd", name'
 scenario(
     "names: mixed case, blanks, quotes, dollars and unicode",
-    lambda: [model(_ODD, **{"x": TextField(column_name='Col "1" CHECK', null=True)})],
+    lambda: [model(_ODD, x=TextField(column_name='Col "1" CHECK', null=True))],
     lambda: [
         odd := model(
             _ODD,
@@ -1600,7 +1609,7 @@ scenario(
 
 
 def _long(letter: str) -> list[Any]:
-    table = model(letter * 63, **{"c": TextField(column_name="c" * 63, unique=True)})
+    table = model(letter * 63, c=TextField(column_name="c" * 63, unique=True))
     other = model(
         "o" * 63,
         r=ForeignKeyField(table, column_name="r" * 63, null=True),
@@ -1609,7 +1618,7 @@ def _long(letter: str) -> list[Any]:
     return [table, other]
 
 
-scenario("names: of 63 letters", lambda: [], lambda: _long("t"))
+scenario("names: of 63 letters", list, lambda: _long("t"))
 scenario(
     "names: of 63 letters, a table is renamed",
     lambda: _long("t"),
@@ -1617,7 +1626,6 @@ scenario(
     f"INSERT INTO {'t' * 63} ({'c' * 63}) VALUES ('x')",
     renames=(f"{'t' * 63}:{'s' * 63}",),
     then={f"SELECT {'c' * 63} FROM {'s' * 63}": [("x",)]},
-    gone=("t" * 63,),
 )
 
 
@@ -1647,7 +1655,6 @@ scenario(
     f"{ONE}; INSERT INTO notes (book_id) SELECT id FROM books",
     renames=("books:volumes",),
     then={"SELECT title FROM volumes JOIN notes ON book_id = volumes.id": [("one",)]},
-    gone=("books",),
 )
 scenario(
     "rename: a table with a serial goes on counting",
@@ -1657,7 +1664,6 @@ scenario(
     renames=("nums:numbers",),
     then={"SELECT id, x FROM numbers ORDER BY 1": [(1, "a"), (2, "b"), (3, "c")]},
     works="INSERT INTO numbers (x) VALUES ('d')",
-    gone=("nums",),
 )
 scenario(
     "rename: a table with an identity goes on counting",
@@ -1667,7 +1673,6 @@ scenario(
     renames=("nums:numbers",),
     then={"SELECT id, x FROM numbers ORDER BY 1": [(1, "a"), (2, "b"), (3, "c")]},
     works="INSERT INTO numbers (x) VALUES ('d')",
-    gone=("nums",),
 )
 scenario(
     "rename: a serial column",
@@ -1693,7 +1698,10 @@ def _column_everywhere(name: str) -> list[Any]:
     book = books(
         {
             "indexes": [((name, "title"), True), ((name,), "live")],
-            "constraints": [Check(f'"{name}" <> \'code\'', "no_code"), Check(f"length({name}) > 0")],
+            "constraints": [
+                Check(f"\"{name}\" <> 'code'", "no_code"),
+                Check(f"length({name}) > 0"),
+            ],
         },
         **{name: ForeignKeyField(shelf, field=name, column_name=name, default="c")},
         lower=_generated(f"lower({name})"),
@@ -1764,7 +1772,6 @@ for _name, _renames in {
         "INSERT INTO shops (size) VALUES (5)",
         renames=_renames,
         then={"SELECT area, state::text FROM stores": [(5, "opened")]},
-        gone=("shops",),
     )
 scenario(
     "rename: a check",
@@ -1780,7 +1787,6 @@ scenario(
     """INSERT INTO "user" ("order") VALUES ('x')""",
     renames=("user:group", "group.order:li%mit"),
     then={'SELECT "li%mit" FROM "group"': [("x",)]},
-    gone=("user",),
 )
 
 
@@ -1791,7 +1797,7 @@ scenario(
     lambda: [books()],
     lambda: [
         books({"table_settings": "WITH (fillfactor = 70)"}),
-        model("notes", meta={"table_settings": "WITH (fillfactor = 80)"}, text=TextField()),
+        model("notes", BaseModel, {"table_settings": "WITH (fillfactor = 80)"}, text=TextField()),
     ],
     ONE,
 )

@@ -24,7 +24,7 @@ from orm_core import (
     initialize_db,
 )
 from orm_core.cli import main
-from orm_core.migrations import runner, scratch, sums
+from orm_core.migrations import history, runner, scratch, sums
 from orm_core.migrations.migrations import Drift, Migrations
 from orm_core.settings import VARIABLES
 
@@ -421,7 +421,10 @@ BY_HAND = {
     "extra table": ("CREATE TABLE handmade (id int)", "drops handmade"),
     "missing table": ("DROP TABLE children", "creates children"),
     "extra label": ("ALTER TYPE mood ADD VALUE 'so so'", "changes the labels of mood"),
-    "renamed label": ("ALTER TYPE mood RENAME VALUE 'sad' TO 'it''s'", "changes the labels of mood"),
+    "renamed label": (
+        "ALTER TYPE mood RENAME VALUE 'sad' TO 'it''s'",
+        "changes the labels of mood",
+    ),
     "extra type": ("CREATE TYPE handmade AS ENUM ('a')", "drops type handmade"),
     "extra schema": (
         "CREATE SCHEMA handmade; CREATE TABLE handmade.parents (id int)",
@@ -495,7 +498,7 @@ def test_files_applied_out_of_order_are_compared_as_they_were_applied(rich, url)
     write(rich.folder, "002_two", "CREATE TABLE two (id int)")
     assert not rich.drift()
     runner.apply(rich.database, rich.folder)
-    assert runner.applied(rich.database) == ("001_rich", "003_three", "002_two")
+    assert history.applied(rich.database) == ("001_rich", "003_three", "002_two")
     assert not rich.drift()
 
 
