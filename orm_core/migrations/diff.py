@@ -77,6 +77,7 @@ def reference(one: Constraint) -> Reference | None:
     return Reference(identifiers(found["own"]), found["table"], identifiers(found["columns"]))
 
 
+_TIMES: Final = {"timestamp without time zone", "timestamp with time zone"}
 _SERIAL: Final = {"smallint": "smallserial", "integer": "serial", "bigint": "bigserial"}
 
 
@@ -370,6 +371,9 @@ class _Differ:
             through = "::text[]" if new.type.endswith("[]") else "::text"
         elif _family(new.type) in ("text", "character", _family(old.type)):
             return ""  # and a text that is too long is refused, not cut
+        elif {_base(old.type), _base(new.type)} == _TIMES:
+            # Times without a zone are UTC here, whatever the zone of who applies the file.
+            return f" USING {quote(new.name)} AT TIME ZONE 'UTC'"
         elif self.cast_exists(old.type, new.type):
             through = ""
         elif self.cast_exists(old.type, "integer") and self.cast_exists("integer", new.type):

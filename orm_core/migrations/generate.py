@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,7 @@ def propose(
         start, goal = catalog.read(files), catalog.read(goal_database)
         if start == goal:
             return None
-        files.close_all()
-        work = stack.enter_context(server.database(template=str(files.database)))
-        author = _Author(work, start, goal, answers)
+        author = _Author(lambda: stack.enter_context(_copy(server, files)), start, goal, answers)
         drafts = author.drafts()
         proposal = _files(drafts, author.losses, folder, name, owners)
         _prove(files, folder, proposal.files, start, goal)
@@ -107,15 +106,27 @@ class _Draft:
     down: list[str]
 
 
-class _Author:
-    """Works on a copy of the files' schema, which it changes as it goes."""
+def _copy(server: ScratchServer, database: Database) -> AbstractContextManager[Database]:
+    database.close_all()
+    return server.database(template=str(database.database))
 
-    def __init__(self, work: Database, start: Catalog, goal: Catalog, answers: Answers) -> None:
-        self.work = work
+
+class _Author:
+    """Works, where it must, on a copy of the files' schema, which it changes as it goes."""
+
+    def __init__(
+        self, copy: Callable[[], Database], start: Catalog, goal: Catalog, answers: Answers
+    ) -> None:
+        self._copy = copy
         self.start = start
         self.goal = goal
         self.answers = answers
         self.losses: list[str] = []
+
+    @cached_property
+    def work(self) -> Database:
+        """The copy."""
+        return self._copy()
 
     def drafts(self) -> list[_Draft]:
         """The files' contents, in order."""
@@ -131,10 +142,13 @@ class _Author:
         steps = self._forward(before, self.goal)
         self.losses = _losses(steps)
         drafts = []
-        for kind, statements in self._parts(steps, before):
-            for sql in statements:
-                self._run(sql)
-            after = catalog.read(self.work)
+        parts = self._parts(steps, before)
+        for kind, statements in parts:
+            after = self.goal  # of one file alone the proof tells
+            if len(parts) > 1:
+                for sql in statements:
+                    self._run(sql)
+                after = catalog.read(self.work)
             drafts.append(
                 _Draft(kind, summary(before, after), statements, self._back(after, before))
             )

@@ -682,7 +682,10 @@ def test_for_a_role_that_may_create_none_they_come_from_the_embedded_server(
 def test_embedded_scratch_databases_of_another_major_version_are_warned_of(
     poor, items, folder, caplog, monkeypatch
 ):
-    monkeypatch.setattr(scratch, "_major", lambda one: 15 if one is poor else 18)
+    given = poor.connect_params["user"]
+    monkeypatch.setattr(
+        scratch, "_major", lambda one: 15 if one.connect_params["user"] == given else 18
+    )
     Migrations(poor, items, folder).check()
     [told] = [one for one in caplog.messages if "embedded" in one]
     assert "may create no databases on the PostgreSQL 15 given" in told
