@@ -74,8 +74,21 @@ context.configure(connection=connection, target_metadata=context.config.attribut
 with context.begin_transaction():
     context.run_migrations()
 """
-TEMPLATE = """${upgrades if upgrades else "pass"}
-${downgrades if downgrades else "pass"}
+TEMPLATE = """
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = ${repr(up_revision)}
+down_revision = ${repr(down_revision)}
+
+
+def upgrade():
+    ${upgrades if upgrades else "pass"}
+
+
+def downgrade():
+    ${downgrades if downgrades else "pass"}
 """
 
 
@@ -211,9 +224,9 @@ def alembic(database: Database, folder: Path, count: int) -> Iterator[tuple[str,
         base.close_all()
 
         def on_empty() -> None:
-            with server.database(template=str(base.database)) as scratch:
-                with engine(scratch).begin() as link:
-                    autogenerate(link, metadata, upgrade=True)
+            copy = server.database(template=str(base.database))
+            with copy as scratch, engine(scratch).begin() as link:
+                autogenerate(link, metadata, upgrade=True)
 
         def on_migrated() -> None:
             with engine(base).begin() as link:
