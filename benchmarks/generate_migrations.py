@@ -108,7 +108,7 @@ def main(count: int = 300) -> None:
             return
         for name, seconds in alembic(database, folder, count):
             show(name, seconds)
-            print(f"    orm_core takes {ours / seconds:.2f} of that")
+            print(f"    orm_core takes {ours / seconds:.1f} times as long")
 
 
 def show(name: str, seconds: float) -> None:
