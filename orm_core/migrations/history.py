@@ -37,8 +37,11 @@ def known(database: peewee.Database, folder: Path) -> tuple[str, ...]:
 
 def replaces(path: Path) -> tuple[str, ...]:
     """The names of the files that this one stands for; none for an ordinary file."""
+    text = path.read_text(encoding="utf-8")
+    if "replaces" not in text:
+        return ()
     try:
-        body = ast.parse(path.read_text(encoding="utf-8")).body
+        body = ast.parse(text).body
     except SyntaxError:
         return ()  # told when the file is run
     for node in body:
