@@ -4,14 +4,28 @@ A receiver of query events, so it sees what anybody sends: models, services, raw
 BEGIN and COMMIT. Labels are bounded: operations are a fixed list, tables are the registered ones
 (``other`` for the rest, ``none`` for transaction control), error kinds are those of
 ``orm_core.errors``.
+
+Each thread counts in cells of its own, which no lock guards and a scrape adds up, so a statement
+costs about a microsecond. Where ``PROMETHEUS_MULTIPROC_DIR`` is set, prometheus_client's own
+metrics count instead: they share their values with the other processes.
 """
 
 from __future__ import annotations
 
+import os
+import threading
+from bisect import bisect_left
+from collections import Counter as Tally
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from orm_core.database.connection import db
@@ -21,51 +35,134 @@ from orm_core.errors import QueryError
 #: seconds; from a look-up by key to a report
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-queries = Counter("db_queries", "Statements sent, failed ones included.", ["operation", "table"])
-durations = Histogram(
-    "db_query_duration_seconds",
-    "Time from sending a statement to its answer.",
-    ["operation", "table"],
-    buckets=BUCKETS,
-)
-failures = Counter(
-    "db_query_errors", "Statements that failed, by kind of error.", ["operation", "table", "kind"]
-)
-
-#: label children, bound once for each operation and table
-_bound: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+QUERIES = "db_queries", "Statements sent, failed ones included."
+DURATIONS = "db_query_duration_seconds", "Time from sending a statement to its answer."
+FAILURES = "db_query_errors", "Statements that failed, by kind of error."
+LABELS = "operation", "table"
 
 
-def record(event: QueryEvent) -> None:
-    """Count one statement."""
-    count, duration = _children(event.operation, event.table)
-    count.inc()
-    duration.observe(event.seconds)
-    if event.error is not None:
-        kind = event.error.kind if isinstance(event.error, QueryError) else "other"
-        failures.labels(event.operation, event.table, kind).inc()
+class _Cell:
+    """The durations of one operation on one table: how many fell in each bucket, and their sum."""
+
+    __slots__ = ("counts", "seconds")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.seconds = 0.0
+
+    def add(self, other: _Cell) -> None:
+        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        self.seconds += other.seconds
 
 
-def observe(tables: Iterable[str]) -> None:
-    """Count the statements on these tables, and those on none or others.
+class _Cells:
+    """What one thread counted."""
 
-    The series of each table are there from the start, at 0, so that a rate can be taken of the
-    first one.
-    """
-    for table in tables:
-        signals.connect(record, table)
-        for operation in ("select", "insert", "update", "delete"):
-            _children(operation, table)
-    for table in (NONE, OTHER):
-        signals.connect(record, table)
+    def __init__(self) -> None:
+        self.durations: dict[tuple[str, str], _Cell] = {}
+        self.failures: Tally[tuple[str, str, str]] = Tally()
+
+    def cell(self, key: tuple[str, str]) -> _Cell:
+        return self.durations.setdefault(key, _Cell())
+
+    def add(self, other: _Cells) -> None:
+        for key, cell in list(other.durations.items()):
+            self.cell(key).add(cell)
+        self.failures.update(dict(other.failures))
 
 
-def _children(operation: str, table: str) -> tuple[Counter, Histogram]:
-    key = operation, table
-    children = _bound.get(key)
-    if children is None:
-        children = _bound[key] = (queries.labels(*key), durations.labels(*key))
-    return children
+class QueryCollector(Collector):
+    """Counts statements, and tells Prometheus; one for the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ended = _Cells()  # of threads that are no more
+        self._running: list[tuple[threading.Thread, _Cells]] = []
+        self._mine = threading.local()
+
+    def record(self, event: QueryEvent) -> None:
+        """Count one statement."""
+        operation, table, seconds, error = event
+        try:
+            cells: _Cells = self._mine.cells
+        except AttributeError:
+            cells = self._begin()
+        cell = cells.durations.get((operation, table)) or cells.cell((operation, table))
+        cell.counts[bisect_left(BUCKETS, seconds)] += 1
+        cell.seconds += seconds
+        if error is not None:
+            cells.failures[operation, table, _kind(error)] += 1
+
+    def declare(self, operation: str, table: str) -> None:
+        """Have a series from the start, at 0, so that a rate can be taken of the first event."""
+        with self._lock:
+            self._ended.cell((operation, table))
+
+    def _begin(self) -> _Cells:
+        cells = self._mine.cells = _Cells()
+        with self._lock:
+            self._retire()
+            self._running.append((threading.current_thread(), cells))
+        return cells
+
+    def _retire(self) -> None:
+        running = []
+        for thread, cells in self._running:
+            if thread.is_alive():
+                running.append((thread, cells))
+            else:
+                self._ended.add(cells)
+        self._running = running
+
+    def _total(self) -> _Cells:
+        with self._lock:
+            self._retire()
+            total = _Cells()
+            total.add(self._ended)
+            for _, cells in self._running:
+                total.add(cells)
+        return total
+
+    def collect(self) -> Iterator[Metric]:
+        """Prometheus' hook."""
+        total = self._total()
+        queries = CounterMetricFamily(*QUERIES, labels=LABELS)
+        durations = HistogramMetricFamily(*DURATIONS, labels=LABELS)
+        failures = CounterMetricFamily(*FAILURES, labels=(*LABELS, "kind"))
+        bounds = [*map(str, BUCKETS), "+Inf"]
+        for key, cell in sorted(total.durations.items()):
+            running = list(accumulate(cell.counts))
+            queries.add_metric(key, running[-1])
+            durations.add_metric(key, list(zip(bounds, running, strict=True)), cell.seconds)
+        for labels, count in sorted(total.failures.items()):
+            failures.add_metric(labels, count)
+        yield from (queries, durations, failures)
+
+
+class SharedCounts:
+    """The same by prometheus_client's own metrics, whose values several processes share."""
+
+    def __init__(self) -> None:
+        self._queries = Counter(*QUERIES, LABELS)
+        self._durations = Histogram(*DURATIONS, LABELS, buckets=BUCKETS)
+        self._failures = Counter(*FAILURES, (*LABELS, "kind"))
+
+    def record(self, event: QueryEvent) -> None:
+        """Count one statement."""
+        key = event.operation, event.table
+        self._queries.labels(*key).inc()
+        self._durations.labels(*key).observe(event.seconds)
+        if event.error is not None:
+            self._failures.labels(*key, _kind(event.error)).inc()
+
+    def declare(self, operation: str, table: str) -> None:
+        """Have a series from the start, at 0, so that a rate can be taken of the first event."""
+        self._queries.labels(operation, table)
+        self._durations.labels(operation, table)
+
+
+def _kind(error: BaseException) -> str:
+    return error.kind if isinstance(error, QueryError) else "other"
 
 
 class PoolCollector(Collector):
@@ -84,7 +181,26 @@ class PoolCollector(Collector):
             yield GaugeMetricFamily(name, text, value=value)
 
 
+def _counts() -> QueryCollector | SharedCounts:
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        return SharedCounts()  # its metrics register themselves
+    collector = QueryCollector()
+    REGISTRY.register(collector)
+    return collector
+
+
+counts = _counts()
 REGISTRY.register(PoolCollector())
+
+
+def observe(tables: Iterable[str]) -> None:
+    """Count the statements on these tables, and those on none or others."""
+    for table in tables:
+        signals.connect(counts.record, table)
+        for operation in ("select", "insert", "update", "delete"):
+            counts.declare(operation, table)
+    for table in (NONE, OTHER):
+        signals.connect(counts.record, table)
 
 
 def text(registry: CollectorRegistry = REGISTRY) -> str:

@@ -153,6 +153,7 @@ def rollback_db(orm_core_worker_url: str) -> Iterator[Database]:
     initialize_db(orm_core_worker_url)
     try:
         with db.connection_context(), db.atomic():
+            db.connection()  # sends BEGIN, so that a test sees its own statements only
             yield db
             raise _Undo
     except _Undo:

@@ -19,6 +19,8 @@ import os
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
+from time import perf_counter
 from typing import Any, TypeVar, overload
 
 import peewee
@@ -30,15 +32,19 @@ from orm_core.database import deploy_lock, reachability
 from orm_core.database.diagnostics import translate
 from orm_core.database.events import QueryEvent, signals
 from orm_core.database.pool import Pool, PoolStats
-from orm_core.database.transactions import Isolation, Transaction
+from orm_core.database.transactions import Isolation, Transaction, unsent
 from orm_core.database.url import DatabaseUrl, parse
 from orm_core.errors import ConfigurationError, InvalidStatement, InvalidValue, TransactionError
 
 logger = logging.getLogger("orm_core.database")
 F = TypeVar("F", bound=Callable[..., Any])
 
-
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _mark(blocks: list[Transaction], *, sent: bool) -> None:
+    for block in blocks:
+        block.sent = sent
 
 
 class _ConnectionContext(peewee.ConnectionContext):
@@ -158,8 +164,10 @@ class Database(peewee.PostgresqlDatabase):
         # Not execute_sql: peewee-migrate replaces that one while it replays old files.
         if sql.startswith(deploy_lock.HISTORY_STATEMENTS):
             self.begin_deploy()
-        if not self.is_closed():
-            self._replace_broken()
+        state = self._state
+        if not state.closed:
+            if state.conn.closed:
+                self._replace_broken()
             return self._send(sql, params, **cursor_options)
         if not self.autoconnect or cursor_options:
             return self._send(sql, params, **cursor_options)
@@ -170,29 +178,88 @@ class Database(peewee.PostgresqlDatabase):
             self.close()
 
     def _send(self, sql: str, params: Any, **cursor_options: Any) -> Any:
+        """Send a statement, and with it what opens the blocks that it is the first of."""
+        state = self._state
+        if cursor_options or state.closed:
+            return self._run(partial(self.cursor, **cursor_options), sql, params)
+        if state.transactions and (opening := unsent(state.transactions)):
+            return self._run_first(opening, sql, params)
+        return self._run(state.conn.cursor, sql, params)
+
+    def _run_first(self, opening: list[Transaction], sql: str, params: Any) -> Any:
+        """Send BEGIN, and SAVEPOINT after it, in one round trip with their first statement."""
+        connection = self._state.conn
+        if opening[0].is_savepoint:
+            self._open_blocks()  # a failure would not tell whether the SAVEPOINT was reached
+            return self._run(connection.cursor, sql, params)
+        statements = [block.opening_sql for block in opening]
+        text = "".join(f"{one};" for one in statements) + sql
+        _mark(opening, sent=True)  # before, so that an interrupt leaves it to a needless ROLLBACK
+        cursor, seconds, failure = self._execute(connection.cursor, text, params)
+        if failure is not None and not (connection.closed or self.transaction_failed()):
+            # Nothing was sent, or a text that does not parse took its BEGIN down with it.
+            _mark(opening, sent=False)
+            if isinstance(failure, InvalidValue):
+                raise failure
+            self._open_blocks()
+            return self._run(connection.cursor, sql, params)
+        for statement in statements:
+            self._tell(statement, None, 0.0, None)
+        self._tell(sql, params, seconds, failure)
+        if failure is not None:
+            raise failure
+        return cursor
+
+    def _run(self, make_cursor: Callable[[], Any], sql: str, params: Any) -> Any:
+        cursor, seconds, failure = self._execute(make_cursor, sql, params)
+        if failure is None:
+            self._tell(sql, params, seconds, None)
+            return cursor
+        if not isinstance(failure, InvalidValue):  # then nothing was sent
+            self._tell(sql, params, seconds, failure)
+        raise failure
+
+    def _execute(
+        self, make_cursor: Callable[[], Any], sql: str, params: Any
+    ) -> tuple[Any, float, BaseException | None]:
+        """Run a statement; answers its cursor, the seconds it took, and its error in our words."""
         cursor = None
         failure: BaseException | None = None
-        started = time.perf_counter()
+        started = perf_counter()
         try:
-            cursor = self.cursor(**cursor_options)
-            started = time.perf_counter()
+            cursor = make_cursor()
+            started = perf_counter()
             cursor.execute(sql, params or ())
         except Exception as error:
             failure = translate(error, self._state.conn) or error
         except BaseException as error:
             failure = error
-        seconds = time.perf_counter() - started
+        return cursor, perf_counter() - started, failure
+
+    def _tell(self, sql: str, params: Any, seconds: float, failure: BaseException | None) -> None:
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("%.6fs %s", seconds, sql)  # never the parameters: they are data
-        if isinstance(failure, InvalidValue):
-            raise failure  # nothing was sent
         operation, table = signals.subject(sql)
         signals.send(QueryEvent(operation, table, seconds, failure))
         for hook in self.query_hooks:
             hook(peewee.QueryEvent(sql, params, seconds, failure))
-        if failure is not None:
-            raise failure
-        return cursor
+
+    def _open_blocks(self) -> None:
+        for block in unsent(self._state.transactions):
+            block.sent = True
+            self._run(self._state.conn.cursor, block.opening_sql, None)
+
+    def connection(self) -> Any:
+        """The driver's connection of this thread, inside the transaction that is running."""
+        if not self.is_closed():
+            self._open_blocks()
+        return super().connection()
+
+    def cursor(self, named_cursor: str | None = None) -> Any:
+        """A cursor of the driver, inside the transaction that is running."""
+        if not self.is_closed():
+            self._open_blocks()
+        return super().cursor(named_cursor)
 
     def begin_deploy(self) -> None:
         """Wait for other deployers; from here to ``close`` this thread is the only one."""
@@ -217,11 +284,17 @@ class Database(peewee.PostgresqlDatabase):
 
     def commit(self) -> None:
         """Send COMMIT."""
-        self.statement("COMMIT")
+        self._end("COMMIT")
 
     def rollback(self) -> None:
         """Send ROLLBACK."""
-        self.statement("ROLLBACK")
+        self._end("ROLLBACK")
+
+    def _end(self, sql: str) -> None:
+        waiting = unsent(self._state.transactions)
+        _mark(waiting, sent=True)  # whoever ends a block's transaction by hand begins the next
+        if not waiting or waiting[0].is_savepoint:
+            self.statement(sql)
 
     def transaction_failed(self) -> bool:
         """Whether a statement of the running transaction failed, so that it can't commit."""

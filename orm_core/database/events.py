@@ -28,6 +28,10 @@ from orm_core.errors import RegistryError
 OTHER = "other"
 NONE = "none"
 
+#: statements whose subject is kept, and the longest of them, in characters
+_MOST_SUBJECTS = 1024
+_SHORT = 20_000
+
 logger = logging.getLogger("orm_core.events")
 
 
@@ -50,6 +54,7 @@ class Signals:
         self._lock = threading.Lock()
         # Tuples are replaced, never changed, so sending needs no lock.
         self._receivers: dict[str, tuple[Receiver, ...]] = {OTHER: (), NONE: ()}
+        self._subjects: dict[str, tuple[str, str]] = {}
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -61,6 +66,7 @@ class Signals:
         with self._lock:
             for table in tables:
                 self._receivers.setdefault(table, ())
+            self._subjects = {}
 
     def connect(self, receiver: Receiver, table: str) -> None:
         """Call ``receiver`` for each statement on ``table``; twice the same counts once.
@@ -89,6 +95,17 @@ class Signals:
 
     def subject(self, sql: str) -> tuple[str, str]:
         """The operation and the table that an event of this statement carries."""
+        subjects = self._subjects
+        subject = subjects.get(sql)
+        if subject is None:
+            subject = self._find_subject(sql)
+            if len(sql) <= _SHORT:
+                if len(subjects) >= _MOST_SUBJECTS:
+                    subjects.clear()
+                subjects[sql] = subject
+        return subject
+
+    def _find_subject(self, sql: str) -> tuple[str, str]:
         operation, candidates = describe(sql)
         if operation in TRANSACTION_OPERATIONS:
             return operation, NONE

@@ -2,14 +2,12 @@
 
 ``describe('SELECT ... FROM "users" AS "t1"')`` answers ``Statement("select", ("users",))``.
 It reads words and quoted names only, at their depth of parentheses; literals, comments and
-dollar-quoted bodies are passed over (PostgreSQL manual, "Lexical Structure"). Answers are kept
-for the 1,024 short texts used last, so that a repeated statement costs one look-up.
+dollar-quoted bodies are passed over (PostgreSQL manual, "Lexical Structure").
 """
 
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 #: the only operations there are: a label never comes from a statement's text
@@ -50,13 +48,8 @@ class Statement(NamedTuple):
 
 
 def describe(sql: str) -> Statement:
-    """The operation and the tables of one statement."""
-    if len(sql) > _LONG:
-        return _describe(sql[:_LONG])  # a slice that is not kept: the text may be megabytes
-    return _kept(sql)
-
-
-def _describe(sql: str) -> Statement:
+    """The operation and the tables of one statement; reads its first 20,000 characters."""
+    sql = sql[:_LONG]
     depth, operation, previous = 0, "", ""
     found: list[tuple[int, int, str]] = []
     place = 0
@@ -94,9 +87,6 @@ def _end_of_comment(sql: str, place: int) -> int:
         if not depth:
             return mark.end()
     return len(sql)
-
-
-_kept = lru_cache(maxsize=1024)(_describe)
 
 
 def _operation(current: str, word: str) -> str:

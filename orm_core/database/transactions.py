@@ -7,7 +7,8 @@
         SessionService.create({..., "user_id": user.id}, logger, tx=tx)
         tx.on_commit(lambda: mail.welcome(user))
 
-A block inside a block is a savepoint. A transaction belongs to its thread: every query of that
+A block inside a block is a savepoint. BEGIN and SAVEPOINT are sent with the first statement inside
+the block, so a block without one sends nothing. A transaction belongs to its thread: every query of that
 thread takes part, whether ``tx`` is passed or not; passing it has it checked.
 """
 
@@ -15,10 +16,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ContextDecorator
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from orm_core.errors import (
     CommitUnknown,
@@ -59,6 +60,8 @@ class Transaction(ContextDecorator):
         self._connected_here = False
         self._callbacks: list[Callable[[], object]] = []
         self._open = False
+        #: whether its BEGIN or SAVEPOINT is under way
+        self.sent = False
 
     def __repr__(self) -> str:
         kind = "savepoint" if self._savepoint else "transaction"
@@ -68,6 +71,19 @@ class Transaction(ContextDecorator):
         return Transaction(self._database, self._isolation, read_only=self._read_only)
 
     # -- use inside the block ---------------------------------------------------------------
+
+    @property
+    def is_savepoint(self) -> bool:
+        """Whether this block is inside another."""
+        return self._savepoint is not None
+
+    @property
+    def opening_sql(self) -> str:
+        """The statement that begins the block."""
+        if self._savepoint:
+            return f"SAVEPOINT {self._savepoint}"
+        mode = f" ISOLATION LEVEL {self._isolation.upper()}" if self._isolation else ""
+        return f"BEGIN{mode}{' READ ONLY' if self._read_only else ''}"
 
     @property
     def is_open(self) -> bool:
@@ -104,12 +120,13 @@ class Transaction(ContextDecorator):
         """
         self._check_innermost()
         self._callbacks.clear()
+        if not self.sent:
+            return
         if self._savepoint:
             self._database.statement(f"ROLLBACK TO SAVEPOINT {self._savepoint}")
             return
-        self._database.rollback()
-        if begin:
-            self._database.begin(self._mode())
+        self._database.statement("ROLLBACK")
+        self.sent = not begin
 
     def commit(self, begin: bool = True) -> None:
         """Make what the block did so far stand; it goes on in a new transaction.
@@ -119,14 +136,13 @@ class Transaction(ContextDecorator):
         self._check_innermost()
         if self._savepoint:
             self._release()
-            self._database.statement(f"SAVEPOINT {self._savepoint}")
             return
         callbacks, self._callbacks = self._callbacks, []
         try:
             self._commit()
         finally:
-            if begin:
-                self._begin_again()
+            # Also after a COMMIT that failed, so that what follows is not committed one by one.
+            self.sent = not begin
         _run(callbacks)
 
     def _check_innermost(self) -> None:
@@ -136,11 +152,6 @@ class Transaction(ContextDecorator):
                 "A block inside this one is still running; only the innermost block can be "
                 "committed or rolled back by hand."
             )
-
-    def _begin_again(self) -> None:
-        """Also after a COMMIT that failed, so that what follows is not committed one by one."""
-        if not self._database.connection().closed:
-            self._database.begin(self._mode())
 
     # -- the block --------------------------------------------------------------------------
 
@@ -166,22 +177,11 @@ class Transaction(ContextDecorator):
         outer = self._database.top_transaction()
         if not isinstance(outer, Transaction):
             raise TransactionError("A transaction can't begin inside manual_commit().")
-        name = f"sp_{depth}"
-        self._database.statement(f"SAVEPOINT {name}")
-        self._savepoint = name
+        self._savepoint = f"sp_{depth}"
         self._outer = outer
 
     def _enter_transaction(self) -> None:
         self._connected_here = self._database.connect(reuse_if_open=True)
-        try:
-            self._database.begin(self._mode())
-        except BaseException:
-            self._disconnect()
-            raise
-
-    def _mode(self) -> str:
-        mode = f"ISOLATION LEVEL {self._isolation.upper()}" if self._isolation else ""
-        return f"{mode} READ ONLY".strip() if self._read_only else mode
 
     def __exit__(
         self,
@@ -223,16 +223,20 @@ class Transaction(ContextDecorator):
 
     def _release(self) -> None:
         """What the savepoint did, and its callbacks, now hang on the block around it."""
-        self._database.statement(f"RELEASE SAVEPOINT {self._savepoint}")
+        if self.sent:
+            self._database.statement(f"RELEASE SAVEPOINT {self._savepoint}")
+            self.sent = False
         self._outer._callbacks.extend(self._callbacks)
         self._callbacks.clear()
 
     def _commit(self) -> None:
+        if not self.sent:
+            return
         if self._database.transaction_failed():
             self._roll_back_quietly()
             raise _aborted("transaction")
         try:
-            self._database.commit()
+            self._database.statement("COMMIT")
         except ConnectionLost:
             lost = CommitUnknown(
                 "The connection broke during COMMIT: the server may have committed or not. Look "
@@ -245,18 +249,30 @@ class Transaction(ContextDecorator):
     def _roll_back_quietly(self) -> None:
         """Roll back; on a broken connection the server did so itself, and the caller's
         exception must not be masked."""
+        if not self.sent:
+            return
         try:
             if self._savepoint:
                 self._database.statement(f"ROLLBACK TO SAVEPOINT {self._savepoint}")
                 self._database.statement(f"RELEASE SAVEPOINT {self._savepoint}")
             else:
-                self._database.rollback()
+                self._database.statement("ROLLBACK")
         except Exception:
             logger.debug("ROLLBACK failed; the server rolls back by itself.", exc_info=True)
 
     def _disconnect(self) -> None:
         if self._connected_here:
             self._database.close()
+
+
+def unsent(blocks: Sequence[Any]) -> list[Transaction]:
+    """The blocks whose BEGIN or SAVEPOINT waits for a statement: the last ones, if any."""
+    waiting: list[Transaction] = []
+    for block in reversed(blocks):
+        if not isinstance(block, Transaction) or block.sent:
+            break
+        waiting.insert(0, block)
+    return waiting
 
 
 def _run(callbacks: list[Callable[[], object]]) -> None:

@@ -244,7 +244,7 @@ SENDERS: dict[str, tuple[Callable[[User], Any], Steps]] = {
         lambda _: list(peewee.Table("users").bind(db).select()),
         [(S, "users")],
     ),
-    "empty savepoint": (lambda _: transaction().__enter__().__exit__(None, None, None), [SP, RE]),
+    "empty savepoint": (lambda _: transaction().__enter__().__exit__(None, None, None), []),
 }
 
 
@@ -267,9 +267,11 @@ def test_transactions_are_told_too(clone_db):
             tx.commit()
             1 / 0  # noqa: B018
         with transaction("serializable", read_only=True):
+            Order.select().count()
+        with transaction():
             pass
-    inner = [SP, (S, "orders"), RE, SP, R, RE]
-    assert steps == [B, (I, "users"), *inner, C, B, R, B, C]
+    inner = [SP, (S, "orders"), RE]
+    assert steps == [B, (I, "users"), *inner, C, B, (S, "orders"), C]
 
 
 def test_a_statement_that_fails_is_told_with_its_error(rollback_db):
@@ -561,12 +563,12 @@ KINDS = {
 
 
 def assert_labels_are_bounded() -> None:
-    for metric in (metrics.queries, metrics.durations, metrics.failures):
-        for family in metric.collect():
-            for sample in family.samples:
-                assert sample.labels["operation"] in OPERATIONS
-                assert sample.labels["table"] in signals.tables
-                assert sample.labels.get("kind", "other") in KINDS
+    families = [one for one in REGISTRY.collect() if one.name.startswith("db_quer")]
+    assert len(families) == 3
+    for sample in (sample for family in families for sample in family.samples):
+        assert sample.labels["operation"] in OPERATIONS
+        assert sample.labels["table"] in signals.tables
+        assert sample.labels.get("kind", "other") in KINDS
 
 
 HOSTILE = [

@@ -792,3 +792,85 @@ def test_a_transaction_that_can_not_begin_gives_its_connection_back(clone_db):
     with transaction():
         add("b")
     assert stored() == ["b"]
+
+
+# What opens a block travels with its first statement
+
+
+def backend_texts(database):
+    """The last text that each other session of this database sent."""
+    sql = "SELECT query FROM pg_stat_activity WHERE datname = current_database() AND pid <> %s"
+    pid = psycopg2.connect(dbname=database.database, **database.connect_params)
+    pid.autocommit = True
+    cursor = pid.cursor()
+    cursor.execute(sql, (pid.info.backend_pid,))
+    texts = [text for (text,) in cursor.fetchall()]
+    pid.close()
+    return texts
+
+
+def test_begin_and_savepoint_travel_with_the_first_statement(clone_db):
+    with transaction(), transaction():
+        db.execute_sql("SELECT 42")
+        assert "BEGIN;SAVEPOINT sp_1;SELECT 42" in backend_texts(clone_db)
+
+
+def test_a_block_without_statements_sends_nothing(clone_db):
+    with db.connection_context():
+        db.execute_sql("SELECT 'before'")
+        called: list[int] = []
+        with transaction() as tx, transaction():
+            tx.on_commit(lambda: called.append(1))
+        assert "SELECT 'before'" in backend_texts(clone_db)
+        assert called == [1]
+
+
+def test_a_first_statement_that_does_not_parse_fails_the_block_as_any_other(clone_db):
+    with pytest.raises(TransactionAborted), transaction(), suppress(InvalidStatement):
+        db.execute_sql("SELEC 1")
+    with pytest.raises(InvalidStatement), transaction():
+        with suppress(InvalidStatement):
+            db.execute_sql("SELEC 1")
+        add("a")
+    assert stored() == []
+
+
+def test_a_savepoint_whose_first_statement_does_not_parse_takes_nothing_else_along(clone_db):
+    with transaction():
+        add("outer")
+        with suppress(InvalidStatement), transaction():
+            db.execute_sql("SELEC 1")
+        add("after")
+    with transaction():
+        with suppress(InvalidStatement), transaction():
+            db.execute_sql("SELEC 1")
+        add("first")
+    assert stored() == ["after", "first", "outer"]
+
+
+def test_a_value_refused_before_sql_leaves_the_block_usable(clone_db):
+    with transaction():
+        with pytest.raises(InvalidValue):
+            db.execute_sql("SELECT %s", ("\0",))
+        add("a")
+        with transaction():
+            with pytest.raises(InvalidValue):
+                db.execute_sql("SELECT %s", ("\0",))
+            add("b")
+    assert stored() == ["a", "b"]
+
+
+def test_a_cursor_or_connection_of_the_driver_is_inside_the_block(clone_db):
+    for take in (lambda: db.connection().cursor(), db.cursor):
+        with suppress(KeyError), transaction():
+            take().execute("DELETE FROM users WHERE false; CREATE TABLE inside (id int)")
+            raise KeyError
+        assert not db.table_exists("inside")
+
+
+def test_commit_by_hand_in_a_block_without_statements_begins_nothing(clone_db):
+    with transaction():
+        db.commit()
+        db.execute_sql("CREATE INDEX CONCURRENTLY some_idx ON users (last_name)")
+        db.begin()
+    assert "some_idx" in {index.name for index in db.get_indexes("users")}
