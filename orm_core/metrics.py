@@ -16,8 +16,10 @@ import os
 import threading
 from bisect import bisect_left
 from collections import Counter as Tally
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
+from typing import NamedTuple
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import (
@@ -39,6 +41,11 @@ QUERIES = "db_queries", "Statements sent, failed ones included."
 DURATIONS = "db_query_duration_seconds", "Time from sending a statement to its answer."
 FAILURES = "db_query_errors", "Statements that failed, by kind of error."
 LABELS = "operation", "table"
+_SUMMED = _SENT, _FAILED, _SECONDS = (
+    f"{QUERIES[0]}_total",
+    f"{FAILURES[0]}_total",
+    f"{DURATIONS[0]}_sum",
+)
 
 
 class _Cell:
@@ -201,6 +208,30 @@ def observe(tables: Iterable[str]) -> None:
             counts.declare(operation, table)
     for table in (NONE, OTHER):
         signals.connect(counts.record, table)
+
+
+class Totals(NamedTuple):
+    """What was counted of one operation on one table; ``seconds`` is the sum."""
+
+    operation: str
+    table: str
+    queries: int
+    errors: int
+    seconds: float
+
+
+def totals(registry: CollectorRegistry = REGISTRY) -> list[Totals]:
+    """The counts by operation and table, for people; machines read ``text()``."""
+    sums: dict[tuple[str, str], defaultdict[str, float]] = {}
+    for family in registry.collect():
+        for sample in family.samples:
+            if sample.name in _SUMMED:
+                key = sample.labels["operation"], sample.labels["table"]
+                sums.setdefault(key, defaultdict(float))[sample.name] += sample.value
+    return [
+        Totals(*key, int(values[_SENT]), int(values[_FAILED]), values[_SECONDS])
+        for key, values in sorted(sums.items())
+    ]
 
 
 def text(registry: CollectorRegistry = REGISTRY) -> str:

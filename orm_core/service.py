@@ -32,8 +32,17 @@ from orm_core.database.transactions import Transaction
 from orm_core.errors import InvalidValue, NotFound, OrmCoreError, RegistryError
 from orm_core.loggers import Logger, check_logger
 from orm_core.models.base import BaseModel
-from orm_core.models.encrypted import seal_values
-from orm_core.models.payloads import Payload, Where, checked, read_changes, read_new, read_where
+from orm_core.models.payloads import (
+    Payload,
+    Where,
+    key_value,
+    not_a_payload,
+    read_changes,
+    read_new,
+    read_where,
+)
+from orm_core.models.soft_delete import Visibility, is_soft
+from orm_core.queries import plans
 from orm_core.queries.bulk import update_rows
 from orm_core.queries.paging import (
     MAX_PAGE_SIZE,
@@ -44,6 +53,7 @@ from orm_core.queries.paging import (
     numbered_page,
     read_order,
 )
+from orm_core.queries.plans import plan_for
 from orm_core.queries.rows import first_returned, returned
 from orm_core.queries.upsert import upsert
 
@@ -183,7 +193,8 @@ class Service(Generic[M]):
     ) -> M:
         """Insert a row and answer it as the server stored it."""
         with cls.verb("create", logger, tx) as verb:
-            row: M = first_returned(cls.model.insert(read_new(cls.model, payload)))
+            names = _names(cls.model, payload)
+            row: M = plan_for(cls.model, plans.Insert, names).row(payload)
             verb.audit("created", row)
             return row
 
@@ -237,12 +248,13 @@ class Service(Generic[M]):
     ) -> M:
         """The row with this id. Raises ``NotFound`` when there is none."""
         with cls.verb("get", logger, tx):
-            for row in _select(cls.model, [_is_key(cls.model, id)], include_deleted):
-                return row  # type: ignore[no-any-return]
-            raise NotFound(
-                f"No {'' if include_deleted else 'live '}row of "
-                f"{cls.model._meta.table_name} has this id."
-            )
+            row: M | None = _by_key(cls.model, id, include_deleted)
+            if row is None:
+                raise NotFound(
+                    f"No {'' if include_deleted else 'live '}row of "
+                    f"{cls.model._meta.table_name} has this id."
+                )
+            return row
 
     @classmethod
     def find_by_id(
@@ -255,8 +267,8 @@ class Service(Generic[M]):
     ) -> M | None:
         """The row with this id, or None."""
         with cls.verb("find_by_id", logger, tx):
-            query = _select(cls.model, [_is_key(cls.model, id)], include_deleted)
-            return next(iter(query), None)
+            row: M | None = _by_key(cls.model, id, include_deleted)
+            return row
 
     @classmethod
     def find(
@@ -361,10 +373,9 @@ class Service(Generic[M]):
     ) -> M | None:
         """Change fields of a row; answers it as stored, or None (and no audit) without one."""
         with cls.verb("update", logger, tx) as verb:
-            key = _is_key(cls.model, id)
-            values = seal_values(read_changes(cls.model, payload), key.rhs)
-            query = cls.model.update(values).where(key)
-            row: M | None = first_returned(query.with_deleted() if include_deleted else query)
+            key = key_value(cls.model, id)
+            shape = _names(cls.model, payload), _visibility(include_deleted)
+            row: M | None = plan_for(cls.model, plans.Update, *shape).row(key, payload)
             if row is not None:
                 verb.audit("updated", row)
             return row
@@ -423,7 +434,10 @@ class Service(Generic[M]):
     ) -> M | None:
         """Mark a row, and those that cascade, as deleted; answers it, or None without one."""
         with cls.verb("soft_delete", logger, tx) as verb:
-            row: M | None = first_returned(cls.model.delete().where(_is_key(cls.model, id)))
+            if is_soft(cls.model):
+                row: M | None = plan_for(cls.model, plans.SoftDelete).row(key_value(cls.model, id))
+            else:
+                row = first_returned(cls.model.delete().where(_is_key(cls.model, id)))
             if row is not None:
                 verb.audit("deleted", row)
             return row
@@ -473,10 +487,9 @@ class Find(Generic[M]):
 
     def __init__(self, service: type[Service[M]], name: str, fields: tuple[Any, ...]) -> None:
         self._service = service
-        self._fields = fields
+        self._names = tuple(field.name for field in fields)
         self.__name__ = name
-        names = ", ".join(field.name for field in fields)
-        self.__doc__ = f"The row with this {names}, or None."
+        self.__doc__ = f"The row with this {', '.join(self._names)}, or None."
 
     def __call__(
         self,
@@ -486,7 +499,7 @@ class Find(Generic[M]):
         include_deleted: bool = False,
     ) -> M | None:
         """The values of the fields, in their order, then the logger may follow."""
-        count = len(self._fields)
+        count = len(self._names)
         if len(values) == count + 1 and logger is None:
             logger, values = values[-1], values[:-1]
         if len(values) != count:
@@ -495,13 +508,11 @@ class Find(Generic[M]):
             )
         service = self._service
         with service.verb(self.__name__, logger, tx):
-            predicates = []
-            for field, value in zip(self._fields, values, strict=True):
-                if value is None:
-                    raise InvalidValue(f"{self.__name__}() needs a value, not None.")
-                predicates.append(field == checked(field, value))
-            query = _select(service.model, predicates, include_deleted)
-            return next(iter(query.order_by(service.model._meta.primary_key).limit(1)), None)
+            if any(value is None for value in values):
+                raise InvalidValue(f"{self.__name__}() needs a value, not None.")
+            shape = self._names, _visibility(include_deleted)
+            row: M | None = plan_for(service.model, plans.Find, *shape).row(values)
+            return row
 
 
 def finder(*fields: peewee.Field) -> Finder:
@@ -517,10 +528,23 @@ def _many(payloads: Any) -> builtins.list[Any]:
     return builtins.list(payloads)
 
 
+def _names(model: Any, payload: Any) -> tuple[Any, ...]:
+    """The names of a payload, which make its shape."""
+    if not isinstance(payload, Mapping):
+        raise not_a_payload(model)
+    return tuple(payload)
+
+
+def _visibility(include_deleted: bool) -> Visibility:
+    return "all" if include_deleted else "live"
+
+
+def _by_key(model: Any, id: Any, include_deleted: bool) -> Any:
+    return plan_for(model, plans.ByKey, _visibility(include_deleted)).row(key_value(model, id))
+
+
 def _is_key(model: Any, id: Any) -> Any:
-    if id is None:
-        raise InvalidValue(f"{model.__name__}.id may not be None; no SQL was sent.")
-    return model._meta.primary_key == model._meta.primary_key.to_database(id)
+    return model._meta.primary_key == key_value(model, id)
 
 
 def _select(model: Any, predicates: builtins.list[Any], include_deleted: bool) -> Any:

@@ -155,29 +155,15 @@ def _tell(narrator: _Narrator, console: Console) -> None:
 def _print_metrics(console: Console) -> None:
     from rich.table import Table
 
-    from orm_core.metrics import durations, failures, queries
+    from orm_core.metrics import totals
 
-    milliseconds = {
-        (sample.labels["operation"], sample.labels["table"]): sample.value * 1000
-        for metric in durations.collect()
-        for sample in metric.samples
-        if sample.name.endswith("_sum")
-    }
-    errors: dict[tuple[str, str], float] = {}
-    for metric in failures.collect():
-        for sample in metric.samples:
-            if sample.name.endswith("_total"):
-                key = sample.labels["operation"], sample.labels["table"]
-                errors[key] = errors.get(key, 0) + sample.value
     table = Table(title="\ndb_queries_total and db_query_duration_seconds", title_justify="left")
     for column in ("operation", "table"):
         table.add_column(column)
     for column in ("queries", "errors", "total ms"):
         table.add_column(column, justify="right")
-    for metric in queries.collect():
-        for sample in sorted(metric.samples, key=lambda one: (one.labels["table"], -one.value)):
-            if sample.name.endswith("_total"):
-                key = sample.labels["operation"], sample.labels["table"]
-                count, failed = f"{sample.value:.0f}", f"{errors.get(key, 0):.0f}"
-                table.add_row(*key, count, failed, f"{milliseconds[key]:.1f}")
+    sent = [one for one in totals() if one.queries]
+    for one in sorted(sent, key=lambda one: (one.table, -one.queries)):
+        milliseconds = f"{one.seconds * 1000:.1f}"
+        table.add_row(one.operation, one.table, str(one.queries), str(one.errors), milliseconds)
     console.print(table)

@@ -87,6 +87,7 @@ class BaseModel(peewee.Model):
             cls.DoesNotExist.__name__, (NotFound,), {"__module__": cls.__module__}
         )
         cls._meta.declare()
+        cls._meta.loads_plainly = cls.__init__.__module__ == __name__
         for key in cls._meta.refs:
             cascades = getattr(key, "on_soft_delete", None) == "cascade"
             if cascades and key.rel_field is not key.rel_model._meta.primary_key:

@@ -89,7 +89,9 @@ class SealedPartField(CharField):
         return value if value is None else SealedText(value)
 
 
-class _SecretAccessor(peewee.FieldAccessor):
+class SecretAccessor(peewee.FieldAccessor):
+    """Reads an encrypted column as a ``Secret``, and lets no plain text in."""
+
     def __get__(self, instance: Any, instance_type: Any = None) -> Any:
         if instance is None:
             return self.field
@@ -105,7 +107,7 @@ class _SecretAccessor(peewee.FieldAccessor):
                 f"{self.name}, {field.iv_field.name}, {field.tag_field.name} and the id, or the "
                 "whole row."
             )
-        return StoredSecret(Sealed(value, *parts), field.context(instance._pk))
+        return field.stored(value, *parts, instance._pk)
 
     def __set__(self, instance: Any, value: Any) -> None:
         if value is not None and type(value) is not SealedText:
@@ -119,7 +121,7 @@ class EncryptedTextField(CheckedField):
     Assign a ``Secret`` or None; reading gives a ``Secret`` that opens on ``reveal()``.
     """
 
-    accessor_class = _SecretAccessor
+    accessor_class = SecretAccessor
     field_type = "VARCHAR"
     expected = 'a Secret, as in Secret("..."); a plain str would be stored unencrypted'
 
@@ -153,6 +155,12 @@ class EncryptedTextField(CheckedField):
         """What a value of this column in the row ``key`` is bound to."""
         meta = self.model._meta
         return meta.table_name, self.column_name, str(meta.primary_key.db_value(key))
+
+    def stored(self, value: str | None, iv: Any, tag: Any, key: Any) -> StoredSecret | None:
+        """The secret of the row ``key`` from what its three columns hold."""
+        if value is None:
+            return None
+        return StoredSecret(Sealed(value, iv, tag), self.context(key))
 
     def check(self, value: Any) -> None:
         """Raise ``InvalidValue`` unless this is a ``Secret`` that fits."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import json
 import math
+import re
 import uuid
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -22,6 +23,12 @@ from psycopg2.extras import Json
 
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import MAX_NAME_BYTES, CheckedField, is_sql, quote_literal
+from orm_core.models.identifiers import uuid_of
+
+#: with all hyphens or with none
+_UUID = re.compile(
+    r"([0-9a-f]{8})(-?)([0-9a-f]{4})\2([0-9a-f]{4})\2([0-9a-f]{4})\2([0-9a-f]{12})", re.IGNORECASE
+)
 
 
 def _is_utf8(text: str) -> bool:
@@ -202,17 +209,12 @@ class UUIDField(CheckedField, peewee.UUIDField):
     def to_database(self, value: Any) -> str:
         if isinstance(value, uuid.UUID):
             return str(value)
-        if isinstance(value, str) and len(value) in (32, 36):
-            try:
-                parsed = uuid.UUID(value)
-            except ValueError:
-                raise self.refuse() from None
-            if value.lower() in (str(parsed), parsed.hex):
-                return str(parsed)
+        if isinstance(value, str) and (match := _UUID.fullmatch(value)):
+            return "-".join(match.group(1, 3, 4, 5, 6)).lower()
         raise self.refuse()
 
     def python_value(self, value: Any) -> Any:
-        return uuid.UUID(value) if isinstance(value, str) else value
+        return uuid_of(value) if isinstance(value, str) else value
 
 
 class JSONField(CheckedField, peewee.JSONField):
@@ -304,7 +306,7 @@ class EnumField(CheckedField):
         self.enum_class = enum_class
         self.type_name = type_name or inflection.underscore(enum_class.__name__)
         self.labels = tuple(member.value for member in enum_class)
-        self._members = {member.value: member for member in enum_class}
+        self.members = {member.value: member for member in enum_class}
         for label in self.labels:
             if not isinstance(label, str) or not 0 < len(label.encode()) <= MAX_NAME_BYTES:
                 raise InvalidValue(
@@ -335,7 +337,7 @@ class EnumField(CheckedField):
     def to_database(self, value: Any) -> str:
         if isinstance(value, self.enum_class):
             return str(value.value)
-        if isinstance(value, str) and not isinstance(value, enum.Enum) and value in self._members:
+        if isinstance(value, str) and not isinstance(value, enum.Enum) and value in self.members:
             return value
         raise self.refuse()
 
@@ -344,7 +346,7 @@ class EnumField(CheckedField):
         return peewee.Cast(self.to_value(value), self.field_type)
 
     def python_value(self, value: Any) -> Any:
-        return self._members.get(value, value) if isinstance(value, str) else value
+        return self.members.get(value, value) if isinstance(value, str) else value
 
 
 class ArrayField(CheckedField):

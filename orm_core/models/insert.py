@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import peewee
@@ -11,9 +11,10 @@ from peewee import SQL, Node, OnConflict
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import is_generated, missing_fields
 from orm_core.models.encrypted import EncryptedTextField, seal_values
+from orm_core.models.rows import MakesRows
 
 
-class InsertQuery(peewee.ModelInsert):
+class InsertQuery(MakesRows, peewee.ModelInsert):
     """INSERT; every row is completed with its defaults, and its secrets are sealed."""
 
     def __init__(self, model: Any, insert: Any = None, columns: Any = None, **kwargs: Any) -> None:
@@ -58,10 +59,16 @@ def _complete(model: Any, rows: list[Mapping[Any, Any]]) -> list[dict[Any, Any]]
     """Rows by field, all with the same fields: given values, else defaults, else the server's."""
     given = [model._normalize_data(dict(row), {}) for row in rows]
     used = {field for row in given for field in row}
-    return [_complete_row(model, row, used) for row in given]
+    rows_by_field = [complete_row(model, row, used) for row in given]
+    key = model._meta.primary_key
+    return [seal_values(row, row.get(key)) for row in rows_by_field]
 
 
-def _complete_row(model: Any, given: dict[Any, Any], used: set[Any]) -> dict[Any, Any]:
+def complete_row(model: Any, given: Mapping[Any, Any], used: Set[Any]) -> dict[Any, Any]:
+    """The values of one row by field: those given, else defaults, else the server's.
+
+    ``used`` are the fields of the statement, whose rows all have the same.
+    """
     meta = model._meta
     values = {meta.fields[name]: value for name, value in meta.get_default_dict().items()}
     values.update(given)
@@ -74,7 +81,7 @@ def _complete_row(model: Any, given: dict[Any, Any], used: set[Any]) -> dict[Any
             values[field] = None
         elif field in used:
             raise missing_fields(model, [field.name])
-    return seal_values(values, values.get(meta.primary_key))
+    return values
 
 
 def _is_filled_by_server(field: Any) -> bool:

@@ -7,7 +7,7 @@ names to the values they must equal.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import peewee
@@ -37,13 +37,41 @@ def names_of(model: Any) -> dict[str, peewee.Field]:
     return names
 
 
-def read_new(model: Any, payload: Payload) -> dict[peewee.Field, Any]:
-    """The values of a new row. Raises ``InvalidValue``, ``UnknownField`` or ``MissingField``."""
-    values = _read(model, payload)
+def fields_of(model: Any, names: Iterable[Any]) -> dict[str, peewee.Field]:
+    """The fields that a payload names, by its names. Raises ``InvalidValue``, ``UnknownField``."""
+    known = names_of(model)
+    fields: dict[str, peewee.Field] = {}
+    for name in names:
+        field = known.get(name) if isinstance(name, str) else None
+        if field is None:
+            raise unknown_field(model, name)
+        if any(field is one for one in fields.values()):
+            raise InvalidValue(f"{model.__name__}.{field.name} is given twice; no SQL was sent.")
+        fields[name] = field
+    return fields
+
+
+def _written(model: Any, payload: Payload) -> dict[str, peewee.Field]:
+    if not isinstance(payload, Mapping):
+        raise not_a_payload(model)
+    return fields_of(model, payload)
+
+
+def not_a_payload(model: Any) -> InvalidValue:
+    """The error for a payload that is no mapping."""
+    return InvalidValue(
+        f"The payload of {model.__name__} must be a dict of its fields; no SQL was sent."
+    )
+
+
+def check_new(model: Any, given: Collection[peewee.Field]) -> None:
+    """Raise ``MissingField`` unless these fields suffice for a new row, or ``InvalidValue``."""
+    _check_written(model, given)
+    names = {field.name for field in given}
     missing = [
         field.name
         for field in names_of(model).values()
-        if field not in values
+        if field.name not in names
         and not field.null
         and field.default is None
         and getattr(field, "server_default_sql", None) is None
@@ -52,58 +80,70 @@ def read_new(model: Any, payload: Payload) -> dict[peewee.Field, Any]:
     ]
     if missing:
         raise missing_fields(model, dict.fromkeys(missing))
-    return values
 
 
-def read_changes(model: Any, payload: Payload) -> dict[peewee.Field, Any]:
-    """The values to change in a row. Raises ``InvalidValue`` or ``UnknownField``."""
-    values = _read(model, payload)
-    fields = model._meta.fields
-    if not values:
+def check_changes(model: Any, given: Collection[peewee.Field]) -> None:
+    """Raise ``InvalidValue`` unless these fields of a row may be changed."""
+    _check_written(model, given)
+    names = {field.name for field in given}
+    if not names:
         raise InvalidValue(f"The changes of {model.__name__} are empty; no SQL was sent.")
-    if model._meta.primary_key in values:
+    if model._meta.primary_key.name in names:
         raise InvalidValue(f"{model.__name__}.id of a row can't be changed; no SQL was sent.")
-    if fields.get("deleted_at") in values:
+    if "deleted_at" in names:
         raise InvalidValue(
             f"{model.__name__}.deleted_at is set by soft_delete() and cleared by restore(), which "
             "take along what belongs to the row; no SQL was sent."
         )
-    return values
 
 
-def _read(model: Any, payload: Payload) -> dict[peewee.Field, Any]:
-    if not isinstance(payload, Mapping):
-        raise InvalidValue(
-            f"The payload of {model.__name__} must be a dict of its fields; no SQL was sent."
-        )
-    names = names_of(model)
-    values: dict[peewee.Field, Any] = {}
-    for name, value in payload.items():
-        field = names.get(name) if isinstance(name, str) else None
-        if field is None:
-            raise unknown_field(model, name)
-        if field in values:
-            raise InvalidValue(f"{model.__name__}.{field.name} is given twice; no SQL was sent.")
+def _check_written(model: Any, given: Iterable[peewee.Field]) -> None:
+    for field in given:
         if is_generated(field):
             raise InvalidValue(
                 f"{model.__name__}.{field.name} is computed by the server; no SQL was sent."
             )
-        values[field] = checked(field, value)
-    return values
+
+
+def read_new(model: Any, payload: Payload) -> dict[peewee.Field, Any]:
+    """The values of a new row. Raises ``InvalidValue``, ``UnknownField`` or ``MissingField``."""
+    given = _written(model, payload)
+    check_new(model, given.values())
+    return {field: checked(field, payload[name]) for name, field in given.items()}
+
+
+def read_changes(model: Any, payload: Payload) -> dict[peewee.Field, Any]:
+    """The values to change in a row. Raises ``InvalidValue`` or ``UnknownField``."""
+    given = _written(model, payload)
+    check_changes(model, given.values())
+    return {field: checked(field, payload[name]) for name, field in given.items()}
 
 
 def checked(field: Any, value: Any) -> Any:
     """The value, when it fits the field. Raises ``InvalidValue`` otherwise."""
+    if isinstance(field, EncryptedTextField) and value is not None and not is_sql(value):
+        field.check(value)
+    else:
+        driver_value(field, value)
+    return value
+
+
+def driver_value(field: Any, value: Any) -> Any:
+    """The value as the driver takes it. Raises ``InvalidValue`` when it does not fit the field."""
     if value is None:
         if not field.null:
             raise InvalidValue(f"{field.label} may not be None; no SQL was sent.")
-    elif is_sql(value):
+        return None
+    if is_sql(value):
         raise field.refuse(f"{field.expected}, not an SQL expression")
-    elif isinstance(field, EncryptedTextField):
-        field.check(value)
-    else:
-        field.db_value(value)
-    return value
+    return field.db_value(value)
+
+
+def key_value(model: Any, key: Any) -> Any:
+    """A row's id as the driver takes it. Raises ``InvalidValue`` for what is no id."""
+    if key is None:
+        raise InvalidValue(f"{model.__name__}.id may not be None; no SQL was sent.")
+    return model._meta.primary_key.to_database(key)
 
 
 def read_where(model: Any, where: Where) -> list[Any]:

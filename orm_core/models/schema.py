@@ -27,6 +27,12 @@ class Metadata(peewee.Metadata):
 
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
         kwargs["legacy_table_names"] = False
+        #: loops that make rows of a selection, by row type and names (orm_core.models.rows)
+        self.row_makers: dict[Any, Any] = {}
+        #: what the verbs of services send, by shape (orm_core.queries.plans)
+        self.plans: dict[Any, Any] = {}
+        #: whether instances are made without code of the model's own
+        self.loads_plainly = False
         super().__init__(model, *args, **kwargs)
 
     def add_field(self, field_name: str, field: Any, set_attribute: bool = True) -> None:
@@ -34,6 +40,13 @@ class Metadata(peewee.Metadata):
         if isinstance(field, peewee.ManyToManyField):
             field.accessor_class = ManyToManyAccessor
         super().add_field(field_name, field, set_attribute)
+
+    @peewee.Metadata.table.deleter  # type: ignore[untyped-decorator]
+    def table(self) -> None:
+        """Peewee's hook for each change of the table's name, schema or fields."""
+        self._table = None
+        self.row_makers.clear()
+        self.plans.clear()
 
     def make_table_name(self) -> str:
         """``OrderItem`` -> ``order_items``."""

@@ -19,6 +19,7 @@ from peewee import Expression, Join, Load, ModelAlias, Node
 
 from orm_core.errors import InvalidValue
 from orm_core.models.identifiers import utcnow
+from orm_core.models.rows import MakesRows
 
 Visibility: TypeAlias = Literal["live", "all", "deleted"]
 Q = TypeVar("Q", bound="SeesLiveRows")
@@ -107,7 +108,7 @@ def predicates(where: tuple[Any, ...]) -> tuple[Any, ...]:
     return where
 
 
-class SelectQuery(SeesLiveRows, peewee.ModelSelect):
+class SelectQuery(MakesRows, SeesLiveRows, peewee.ModelSelect):
     """SELECT from a model; sees live rows only."""
 
     def __sql__(self, ctx: Any) -> Any:
@@ -269,7 +270,7 @@ class _VisibleRows(Node):
         return ctx.sql(peewee.Entity(ctx.alias_manager[key]))
 
 
-class UpdateQuery(SeesLiveRows, peewee.ModelUpdate):
+class UpdateQuery(MakesRows, SeesLiveRows, peewee.ModelUpdate):
     """UPDATE of a model's live rows; moves ``updated_at`` unless it is given."""
 
     def __sql__(self, ctx: Any) -> Any:

@@ -666,7 +666,7 @@ def test_update_can_remove_an_optional_secret(rollback_db):
     [
         ({}, "changes of User are empty"),
         ({"id": NOBODY}, r"User\.id of a row can't be changed"),
-        ({"id": None}, r"User\.id may not be None"),
+        ({"id": None}, r"User\.id of a row can.t be changed"),
         ({"deleted_at": utcnow()}, r"User\.deleted_at is set by soft_delete\(\)"),
         ({"deleted_at": None}, r"User\.deleted_at is set by soft_delete\(\)"),
     ],

@@ -1,0 +1,257 @@
+"""From the driver's rows to models, dicts, tuples and records: a loop written for each shape.
+
+Peewee looks up each column's converter, and calls it, for each value of each row. Here a loop is
+generated once for a model and a set of its columns, with the conversions in its text, and kept
+with the model::
+
+    for v0, v1 in rows:
+        row = new(model)
+        row.__data__ = {"id": uuid(v0), "email": v1}
+
+Selections that are not plain columns of one model are left to Peewee.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC
+from typing import Any, Final, TypeAlias
+
+import peewee
+
+from orm_core.errors import InvalidValue
+from orm_core.models.columns import CheckedField
+from orm_core.models.encrypted import (
+    EncryptedTextField,
+    SealedPartField,
+    SealedText,
+    SecretAccessor,
+)
+from orm_core.models.fields import DateTimeField, EnumField, UUIDField
+from orm_core.models.identifiers import uuid_of
+from orm_core.models.references import ForeignKeyField
+
+Rows: TypeAlias = Iterable[Sequence[Any]]
+MakeRows: TypeAlias = Callable[[Rows], list[Any]]
+
+#: a row type of ours beside Peewee's (peewee.ROW)
+RECORD: Final = 100
+
+#: what ``python_value`` does, as text; ``{v}`` is the value, ``{f}`` the field
+_INLINE: Final = {
+    CheckedField.python_value: "{v}",
+    UUIDField.python_value: "uuid_of({v}) if {v}.__class__ is str else {v}",
+    DateTimeField.python_value: (
+        "{v} if {v} is None or {v}.tzinfo is UTC else {f}.python_value({v})"
+    ),
+    EncryptedTextField.python_value: "{v} if {v} is None else SealedText({v})",
+    SealedPartField.python_value: "{v} if {v} is None else SealedText({v})",
+}
+#: accessors whose __set__ stores the value and nothing else
+_PLAIN_ACCESSORS: Final = {
+    peewee.FieldAccessor.__set__,
+    peewee.ForeignKeyAccessor.__set__,
+    SecretAccessor.__set__,
+}
+
+
+class MadeRows(peewee.CursorWrapper):
+    """The rows of a cursor, made all at once, or by the thousand when they are only passed on."""
+
+    def __init__(self, cursor: Any, make: MakeRows) -> None:
+        super().__init__(cursor)
+        self.populated: bool = False
+        self._make = make
+
+    def fill_cache(self, n: float = 0) -> None:  # noqa: ARG002 - Peewee's signature
+        """Make all rows; the driver has them already."""
+        if not self.populated:
+            self.row_cache = self._make(self.cursor.fetchall())
+            self.count = len(self.row_cache)
+            self.populated = True
+            self.cursor.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        self.fill_cache()
+        return iter(self.row_cache)
+
+    def iterator(self) -> Iterator[Any]:
+        """The rows once, without keeping them."""
+        while rows := self.cursor.fetchmany(1000):
+            yield from self._make(rows)
+
+
+class MakesRows(peewee.Node):
+    """What our queries share: their rows come from a generated loop where one fits."""
+
+    def records(self) -> Any:
+        """Rows as read-only records with the columns as attributes; lighter than models."""
+        query = self.clone()
+        query._row_type = RECORD
+        return query
+
+    def _get_cursor_wrapper(self, cursor: Any) -> Any:
+        make = self.row_maker()
+        return super()._get_cursor_wrapper(cursor) if make is None else MadeRows(cursor, make)
+
+    def row_maker(self) -> MakeRows | None:
+        """The loop for this query's rows; None when its selection is not plain columns."""
+        if not self._returning or getattr(self, "_joins", None) or len(getattr(self, "_from_list", ())) > 1:
+            return None
+        model, kind = self.model, self._row_type or self.default_row_type
+        meta = getattr(model, "_meta", None)
+        makers = getattr(meta, "row_makers", None)
+        if makers is None or isinstance(model, peewee.ModelAlias):
+            return None
+        names = tuple([getattr(node, "name", None) for node in self._returning])
+        maker = makers.get((kind, names))
+        if maker is None or maker.fields != tuple(map(id, self._returning)):
+            maker = makers[kind, names] = Maker(model, self._returning, kind)
+        loop: MakeRows | None = maker.make
+        return loop
+
+
+class Maker:
+    """The loop for some columns of a model, or None where Peewee's own way is needed."""
+
+    def __init__(self, model: Any, fields: Sequence[Any], kind: int) -> None:
+        self.fields = tuple(map(id, fields))
+        self._kept = tuple(fields)  # so that no other node takes their ids
+        self.make: MakeRows | None = None
+        names = [getattr(field, "name", "") for field in fields]
+        write = _WRITERS.get(kind)
+        if (
+            write is not None
+            and names
+            and all(isinstance(field, CheckedField) and field.model is model for field in fields)
+            and len(set(names)) == len(names)
+            and all(name.isidentifier() for name in names)
+            and (kind != peewee.ROW.MODEL or _loads_plainly(model, names))
+        ):
+            self.make = write(model, list(fields))
+
+
+def _loads_plainly(model: Any, names: Iterable[str]) -> bool:
+    """Whether nothing in the class of the model looks at a row's values while they are set."""
+    setters = {type(model.__dict__.get(name) or _inherited(model, name)).__set__ for name in names}
+    own = model.__setattr__ is object.__setattr__
+    return own and model._meta.loads_plainly and setters <= _PLAIN_ACCESSORS
+
+
+def _inherited(model: Any, name: Any) -> Any:
+    return next(vars(base)[name] for base in model.__mro__ if name in vars(base))
+
+
+def _conversion(place: int, field: Any) -> str:
+    reader = type(field).python_value
+    if reader is ForeignKeyField.python_value and not isinstance(field.rel_field, ForeignKeyField):
+        reader = type(field.rel_field).python_value
+    if reader is EnumField.python_value:
+        return f"members{place}.get(v{place}, v{place})"
+    return _INLINE.get(reader, "{f}.python_value({v})").format(v=f"v{place}", f=f"f{place}")
+
+
+def _generate(fields: Sequence[Any], body: str, **names: Any) -> MakeRows:
+    """``make(rows)``: ``body`` for each row, whose columns are v0, v1, ..."""
+    columns = "".join(f"v{place}, " for place in range(len(fields)))
+    source = (
+        "def make(rows):\n"
+        "    made = []\n"
+        "    append = made.append\n"
+        f"    for {columns}in rows:\n"
+        f"{body}"
+        "    return made\n"
+    )
+    scope: dict[str, Any] = {"uuid_of": uuid_of, "UTC": UTC, "SealedText": SealedText, **names}
+    for place, field in enumerate(fields):
+        scope[f"f{place}"] = field
+        scope[f"members{place}"] = getattr(field, "members", None)
+    exec(source, scope)  # noqa: S102 - of names of columns, quoted, and code of this module
+    make: MakeRows = scope["make"]
+    return make
+
+
+def _values(fields: Sequence[Any]) -> list[str]:
+    return [_conversion(place, field) for place, field in enumerate(fields)]
+
+
+def _pairs(fields: Sequence[Any]) -> str:
+    pairs = zip(fields, _values(fields), strict=True)
+    return "{" + ", ".join(f"{field.name!r}: {value}" for field, value in pairs) + "}"
+
+
+def _objects(model: Any, fields: Sequence[Any]) -> MakeRows:
+    body = (
+        "        row = new(model)\n"
+        f"        row.__data__ = {_pairs(fields)}\n"
+        "        row._dirty = set()\n"
+        "        row.__rel__ = {}\n"
+        "        row._stored = True\n"
+        "        append(row)\n"
+    )
+    return _generate(fields, body, new=object.__new__, model=model)
+
+
+def _dicts(_: Any, fields: Sequence[Any]) -> MakeRows:
+    return _generate(fields, f"        append({_pairs(fields)})\n")
+
+
+def _tuples(_: Any, fields: Sequence[Any]) -> MakeRows:
+    return _generate(fields, f"        append(({', '.join(_values(fields))},))\n")
+
+
+def _named_tuples(_: Any, fields: Sequence[Any]) -> MakeRows:
+    names: list[str] = [field.name for field in fields]
+    row: type = namedtuple("Row", names, rename=True)  # type: ignore[misc]
+    body = f"        append(new(Row, ({', '.join(_values(fields))},)))\n"
+    return _generate(fields, body, Row=row, new=tuple.__new__)
+
+
+class Record:
+    """A row without a model: its columns as attributes, and nothing else."""
+
+    __slots__: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__slots__)
+        return f"{type(self).__name__}({shown})"
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _records(model: Any, fields: Sequence[Any]) -> MakeRows:
+    places = {field.name: f"v{place}" for place, field in enumerate(fields)}
+    values = dict(zip(places, _values(fields), strict=True))
+    readers = {}
+    for secret in [field for field in fields if isinstance(field, EncryptedTextField)]:
+        parts = (secret.name, secret.iv_field.name, secret.tag_field.name)
+        key = model._meta.primary_key.name
+        if not {*parts, key} <= places.keys():
+            raise InvalidValue(
+                f"records() reads {secret.label} with its other columns: select "
+                f"{', '.join(parts)} and {key}, or the whole row."
+            )
+        readers[f"open_{secret.name}"] = secret.stored
+        given = ", ".join(places[name] for name in parts)
+        values[secret.name] = f"open_{secret.name}({given}, {values[key]})"
+        for part in parts[1:]:
+            del values[part]
+    record = type(f"{model.__name__}Record", (Record,), {"__slots__": tuple(values)})
+    stores = "".join(f"        row.{name} = {value}\n" for name, value in values.items())
+    body = f"        row = new(Record)\n{stores}        append(row)\n"
+    return _generate(fields, body, new=object.__new__, Record=record, **readers)
+
+
+_WRITERS: Final = {
+    peewee.ROW.MODEL: _objects,
+    peewee.ROW.DICT: _dicts,
+    peewee.ROW.TUPLE: _tuples,
+    peewee.ROW.NAMED_TUPLE: _named_tuples,
+    RECORD: _records,
+}

@@ -1,0 +1,210 @@
+"""What the verbs of a service send: compiled once for each shape of a call.
+
+A shape is a verb, a model and the names of the fields that are given. The names are checked, and
+the SQL is made, when a shape is met first; a later call converts its values and sends them. The
+SQL is that of the same query built by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeAlias
+
+from orm_core.models import soft_delete
+from orm_core.models.encrypted import EncryptedTextField
+from orm_core.models.identifiers import utcnow
+from orm_core.models.insert import InsertQuery, complete_row
+from orm_core.models.payloads import check_changes, check_new, checked, driver_value, fields_of
+from orm_core.models.soft_delete import Visibility, cascading
+from orm_core.queries.compiled import Parameter, Statement
+
+Convert: TypeAlias = Callable[[Any], Any]
+
+#: the parameter of a row's id, which no field is called
+_KEY = "the key"
+_TIMES = "deleted_at", "updated_at"
+#: shapes that a model's plans are kept for; then they start anew
+MOST_PLANS = 256
+
+
+def plan_for(model: Any, kind: Callable[..., Any], *shape: Any) -> Any:
+    """The plan of a shape, made by ``kind(model, *shape)`` and kept with the model."""
+    plans = model._meta.plans
+    plan = plans.get((kind, shape))
+    if plan is None:
+        plan = kind(model, *shape)
+        if len(plans) >= MOST_PLANS:
+            plans.clear()
+        plans[kind, shape] = plan
+    return plan
+
+
+class Insert:
+    """INSERT of one row from a payload with these names."""
+
+    def __init__(self, model: Any, names: tuple[Any, ...]) -> None:
+        given = fields_of(model, names)
+        check_new(model, given.values())
+        self._values = _Values(given)
+        defaults = [
+            field
+            for field in model._meta.sorted_fields
+            if field.default is not None and field.name not in {one.name for one in given.values()}
+        ]
+        self._defaults = [(one.name, _default(one), converter(one)) for one in defaults]
+        self._one_moment = {"created_at", "updated_at"} <= {one.name for one in defaults}
+        values = {field: Parameter(field.name) for field in (*self._values.fields, *defaults)}
+        query = InsertQuery(model)
+        query._insert = complete_row(model, values, set(values))
+        self._key = model._meta.primary_key.name
+        self._statement = Statement(query.returning(model))
+
+    def row(self, payload: Mapping[str, Any]) -> Any:
+        """Insert; answers the row as stored."""
+        values = {name: convert(default()) for name, default, convert in self._defaults}
+        if self._one_moment:
+            values["updated_at"] = values["created_at"]
+        self._values.read(payload, values, self._key)
+        return self._statement.first(values)
+
+
+class ByKey:
+    """SELECT of the row with a key."""
+
+    def __init__(self, model: Any, visibility: Visibility) -> None:
+        query = model.select().where(model._meta.primary_key == Parameter(_KEY, _as_given))
+        self._statement = Statement(query._seeing(visibility))
+
+    def row(self, key: Any) -> Any:
+        """The row, or None."""
+        return self._statement.first({_KEY: key})
+
+
+class Find:
+    """SELECT of the first row, by key, with values in these fields."""
+
+    def __init__(self, model: Any, names: tuple[str, ...], visibility: Visibility) -> None:
+        fields = fields_of(model, names).values()
+        self._converters = [(field.name, converter(field)) for field in fields]
+        query = model.select().where(*(field == Parameter(field.name) for field in fields))
+        query = query.order_by(model._meta.primary_key).limit(1)
+        self._statement = Statement(query._seeing(visibility))
+
+    def row(self, values: Iterable[Any]) -> Any:
+        """The row, or None; ``values`` in the order of the names."""
+        given = zip(self._converters, values, strict=True)
+        return self._statement.first({name: convert(value) for (name, convert), value in given})
+
+
+class Update:
+    """UPDATE of the row with a key, by a payload with these names."""
+
+    def __init__(self, model: Any, names: tuple[Any, ...], visibility: Visibility) -> None:
+        given = fields_of(model, names)
+        check_changes(model, given.values())
+        self._values = _Values(given)
+        changes = {field: Parameter(field.name) for field in self._values.fields}
+        moved = model._meta.fields.get("updated_at")
+        self._moves = moved is not None and moved not in changes
+        if self._moves:
+            changes[moved] = Parameter("updated_at")
+        query = soft_delete.UpdateQuery(model, changes)
+        query = query.where(model._meta.primary_key == Parameter(_KEY, _as_given))
+        self._statement = Statement(query._seeing(visibility).returning(model))
+
+    def row(self, key: Any, payload: Mapping[str, Any]) -> Any:
+        """Update; answers the row as stored, or None without one."""
+        values: dict[str, Any] = {_KEY: key}
+        self._values.read(payload, values, _KEY)
+        if self._moves:
+            values["updated_at"] = utcnow()
+        return self._statement.first(values)
+
+
+class SoftDelete:
+    """UPDATE that marks the row with a key as deleted, and those that cascade from it."""
+
+    def __init__(self, model: Any) -> None:
+        self._database = model._meta.get_database_instance
+        self._statement = _marking(
+            model, model._meta.primary_key == Parameter(_KEY, _as_given), model
+        )
+        self._below = [_Below(reference) for reference in cascading(model)]
+
+    def row(self, key: Any) -> Any:
+        """Mark; answers the row, or None without a live one."""
+        moment = utcnow()
+        values = {_KEY: key, **dict.fromkeys(_TIMES, moment)}
+        if not self._below:
+            return self._statement.first(values)
+        with self._database().atomic():
+            row = self._statement.first(values)
+            for below in self._below if row is not None else ():
+                below.mark(values[_KEY], moment)
+        return row
+
+
+class _Below:
+    """The rows that are deleted with the one that they refer to."""
+
+    def __init__(self, reference: Any) -> None:
+        self._reference = reference
+        # What cascades further is found row by row, by the query of any number of rows.
+        self._statement = (
+            None
+            if cascading(reference.model)
+            else _marking(reference.model, reference.in_([Parameter(_KEY, _as_given)]))
+        )
+
+    def mark(self, key: Any, moment: datetime) -> None:
+        if self._statement is not None:
+            self._statement.cursor({_KEY: key, **dict.fromkeys(_TIMES, moment)})
+            return
+        query = soft_delete.SoftDelete(self._reference.model, moment)
+        query.where(self._reference.in_([key])).execute()
+
+
+def _marking(model: Any, where: Any, *returning: Any) -> Statement:
+    times = [one for one in _TIMES if one in model._meta.fields]
+    changes = {model._meta.fields[one]: Parameter(one) for one in times}
+    query = soft_delete.UpdateQuery(model, changes).where(where)
+    return Statement(query.returning(*returning) if returning else query)
+
+
+class _Values:
+    """How a payload's values become those of a statement."""
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        secrets = {n: f for n, f in fields.items() if isinstance(f, EncryptedTextField)}
+        self._secrets = list(secrets.items())
+        self._plain = [
+            (name, field.name, converter(field))
+            for name, field in fields.items()
+            if name not in secrets
+        ]
+        self.fields = [field for name, field in fields.items() if name not in secrets]
+        for field in secrets.values():
+            self.fields += [field, field.iv_field, field.tag_field]
+
+    def read(self, payload: Mapping[str, Any], values: dict[str, Any], key: str) -> None:
+        """Add the payload's values to those of a statement; secrets are bound to ``key`` there."""
+        for name, target, convert in self._plain:
+            values[target] = convert(payload[name])
+        for name, field in self._secrets:
+            sealed = field.seal(checked(field, payload[name]), values.get(key))
+            values.update((part.name, text) for part, text in sealed.items())
+
+
+def _as_given(value: Any) -> Any:
+    return value
+
+
+def converter(field: Any) -> Convert:
+    """What makes a value of this field ready for the driver, or refuses it."""
+    return partial(driver_value, field)
+
+
+def _default(field: Any) -> Callable[[], Any]:
+    return field.default if callable(field.default) else lambda: field.default
