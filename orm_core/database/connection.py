@@ -28,7 +28,7 @@ import psycopg2
 from psycopg2 import extensions
 
 from orm_core import settings as settings_module
-from orm_core.database import deploy_lock, reachability
+from orm_core.database import decoding, deploy_lock, reachability
 from orm_core.database.diagnostics import translate
 from orm_core.database.events import QueryEvent, signals
 from orm_core.database.pool import Pool, PoolStats
@@ -96,6 +96,7 @@ class Database(peewee.PostgresqlDatabase):
         else:
             connection.autocommit = True
             self._set_server_version(connection)
+            decoding.set_up(connection)
             return connection
         raise failure
 
@@ -159,6 +160,13 @@ class Database(peewee.PostgresqlDatabase):
         return self.pool.stats()
 
     # -- statements -------------------------------------------------------------------------
+
+    def execute(self, query: Any, **context_options: Any) -> Any:
+        """Send a query; one that knows its SQL is not rendered anew."""
+        rendered = None if context_options else getattr(query, "rendered", None)
+        if rendered is None:
+            return super().execute(query, **context_options)
+        return self.execute_sql(*rendered(self))
 
     def _execute_cursor(self, sql: str, params: Any, **cursor_options: Any) -> Any:
         # Not execute_sql: peewee-migrate replaces that one while it replays old files.

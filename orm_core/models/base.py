@@ -29,6 +29,7 @@ from orm_core.models.encrypted import EncryptedTextField, seal_values
 from orm_core.models.fields import DateTimeField, UUIDField
 from orm_core.models.identifiers import utcnow, uuid7
 from orm_core.models.insert import InsertQuery
+from orm_core.models.rows import MadeOnDemand
 from orm_core.models.schema import Metadata, SchemaManager
 from orm_core.models.soft_delete import (
     Alias,
@@ -64,6 +65,11 @@ class BaseModel(peewee.Model):
         _field._order = _LAST + _place
         _field._sort_key = (2, _field._order)
     del _place, _field
+
+    # A loaded row starts with its columns only.
+    _dirty = MadeOnDemand(set)
+    __rel__ = MadeOnDemand(dict)
+    _stored = True
 
     class Meta:
         database = db

@@ -21,9 +21,9 @@ from peewee import SQL
 from psycopg2 import extensions
 from psycopg2.extras import Json
 
+from orm_core.database.decoding import uuid_of
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import MAX_NAME_BYTES, CheckedField, is_sql, quote_literal
-from orm_core.models.identifiers import uuid_of
 
 #: with all hyphens or with none
 _UUID = re.compile(

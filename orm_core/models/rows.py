@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias
 
 import peewee
 
+from orm_core.database.decoding import uuid_of
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import CheckedField
 from orm_core.models.encrypted import (
@@ -29,7 +30,6 @@ from orm_core.models.encrypted import (
     SecretAccessor,
 )
 from orm_core.models.fields import DateTimeField, EnumField, UUIDField
-from orm_core.models.identifiers import uuid_of
 from orm_core.models.references import ForeignKeyField
 
 Rows: TypeAlias = Iterable[Sequence[Any]]
@@ -97,19 +97,44 @@ class MakesRows(peewee.Node):
 
     def row_maker(self) -> MakeRows | None:
         """The loop for this query's rows; None when its selection is not plain columns."""
-        if not self._returning or getattr(self, "_joins", None) or len(getattr(self, "_from_list", ())) > 1:
+        if (
+            not self._returning
+            or getattr(self, "_joins", None)
+            or len(getattr(self, "_from_list", ())) > 1
+        ):
             return None
         model, kind = self.model, self._row_type or self.default_row_type
         meta = getattr(model, "_meta", None)
         makers = getattr(meta, "row_makers", None)
         if makers is None or isinstance(model, peewee.ModelAlias):
             return None
-        names = tuple([getattr(node, "name", None) for node in self._returning])
-        maker = makers.get((kind, names))
-        if maker is None or maker.fields != tuple(map(id, self._returning)):
-            maker = makers[kind, names] = Maker(model, self._returning, kind)
+        if getattr(self, "_is_default", False):
+            maker = makers.get(kind)
+            if maker is None:
+                maker = makers[kind] = Maker(model, self._returning, kind)
+        else:
+            names = tuple([getattr(node, "name", None) for node in self._returning])
+            maker = makers.get((kind, names))
+            if maker is None or maker.fields != tuple(map(id, self._returning)):
+                maker = makers[kind, names] = Maker(model, self._returning, kind)
         loop: MakeRows | None = maker.make
         return loop
+
+
+class MadeOnDemand:
+    """An attribute that a row gets when it is asked for first; most rows are only read."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        value = vars(instance)[self._name] = self._make()
+        return value
 
 
 class Maker:
@@ -183,12 +208,7 @@ def _pairs(fields: Sequence[Any]) -> str:
 
 def _objects(model: Any, fields: Sequence[Any]) -> MakeRows:
     body = (
-        "        row = new(model)\n"
-        f"        row.__data__ = {_pairs(fields)}\n"
-        "        row._dirty = set()\n"
-        "        row.__rel__ = {}\n"
-        "        row._stored = True\n"
-        "        append(row)\n"
+        f"        row = new(model)\n        row.__data__ = {_pairs(fields)}\n        append(row)\n"
     )
     return _generate(fields, body, new=object.__new__, model=model)
 

@@ -29,6 +29,8 @@ class Metadata(peewee.Metadata):
         kwargs["legacy_table_names"] = False
         #: loops that make rows of a selection, by row type and names (orm_core.models.rows)
         self.row_makers: dict[Any, Any] = {}
+        #: SQL of queries, by shape (orm_core.models.shapes)
+        self.shapes: dict[Any, str] = {}
         #: what the verbs of services send, by shape (orm_core.queries.plans)
         self.plans: dict[Any, Any] = {}
         #: whether instances are made without code of the model's own
@@ -46,6 +48,7 @@ class Metadata(peewee.Metadata):
         """Peewee's hook for each change of the table's name, schema or fields."""
         self._table = None
         self.row_makers.clear()
+        self.shapes.clear()
         self.plans.clear()
 
     def make_table_name(self) -> str:

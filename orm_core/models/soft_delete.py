@@ -18,6 +18,7 @@ import peewee
 from peewee import Expression, Join, Load, ModelAlias, Node
 
 from orm_core.errors import InvalidValue
+from orm_core.models import shapes
 from orm_core.models.identifiers import utcnow
 from orm_core.models.rows import MakesRows
 
@@ -123,6 +124,10 @@ class SelectQuery(MakesRows, SeesLiveRows, peewee.ModelSelect):
             twin._where = both(twin._where, predicate)
         twin._from_list = sources
         return twin.__sql__(ctx)
+
+    def rendered(self, database: Any) -> tuple[str, list[Any]]:
+        """The SQL and its values; not made anew for a shape that was sent before."""
+        return shapes.render(self, database)
 
     def get(self, database: Any = None) -> Any:
         """The first row. Raises the model's ``DoesNotExist``, a ``NotFound``, when none matches."""
