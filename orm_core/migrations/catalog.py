@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import peewee
 
-#: (schema, name)
-Name: TypeAlias = tuple[str, str]
+from orm_core.migrations import dependents
+from orm_core.migrations.dependents import Dependent
+from orm_core.migrations.names import Name
 
 #: the table in which peewee-migrate keeps what is applied
 HISTORY: Final = "migratehistory"
@@ -86,12 +87,16 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """All of a database's schema that migrations are about."""
+    """All of a database's schema that migrations are about.
+
+    ``dependents`` are none of the models' business: they don't count when catalogs are compared.
+    """
 
     schemas: frozenset[str] = frozenset()
     tables: dict[Name, Table] = field(default_factory=dict)
     enums: dict[Name, Enum] = field(default_factory=dict)
     sequences: dict[Name, Sequence] = field(default_factory=dict)
+    dependents: tuple[Dependent, ...] = field(default=(), compare=False)
 
 
 _OURS = """
@@ -222,7 +227,7 @@ def _read(database: peewee.Database) -> Catalog:
         for schema, name, labels in _rows(database, _ENUMS)
     }
     schemas = frozenset(name for (name,) in _rows(database, _SCHEMAS))
-    return Catalog(schemas, tables, enums, sequences)
+    return Catalog(schemas, tables, enums, sequences, dependents.read(database))
 
 
 def _rows(database: peewee.Database, sql: str, *params: str) -> list[Any]:

@@ -37,9 +37,13 @@ class MigrationFile:
     down: tuple[str, ...]
     #: one CREATE INDEX CONCURRENTLY, which can't run inside a transaction
     concurrent: bool = False
+    #: the whole text of a file that does more than send statements
+    source: str | None = None
 
     def text(self) -> str:
         """The file's source."""
+        if self.source is not None:
+            return self.source
         title = "\n".join(wrap(self.summary, 96))
         if '"' in title or "\\" in title:
             title = title.replace("\\", "\\\\").replace('"', '\\"')

@@ -22,10 +22,12 @@ from orm_core.database.connection import Database
 from orm_core.database.url import parse
 from orm_core.errors import EmbeddedError, MigrationError
 from orm_core.migrations import backfill, catalog, history, runner, sums
+from orm_core.migrations.answers import Answers
 from orm_core.migrations.catalog import Catalog
 from orm_core.migrations.diff import diff
 from orm_core.migrations.files import file_name, names_in, next_number
-from orm_core.migrations.generate import Answers, Proposal, propose
+from orm_core.migrations.generate import Proposal, propose
+from orm_core.migrations.goal import goal
 from orm_core.migrations.names import qualified
 from orm_core.migrations.pull import source
 from orm_core.migrations.rehearsal import Rehearsal, is_same, rehearse
@@ -346,25 +348,22 @@ class Migrations:
         return found
 
     def _model_differences(self) -> list[str]:
-        with ScratchServer(self.database) as server:
-            made, wanted = self._made_by_files(server), self._made_by_models(server)
+        with ScratchServer(self.database) as server, server.database() as files:
+            names = names_in(self.folder)
+            if names:
+                runner.replay(files, self.folder, names)
+            made = catalog.read(files)
+            wanted = goal(server, files, made, self.registry.models)
         if made == wanted:
             return []
         words = "; ".join(differences(made, wanted))
         return [f"The models are ahead of the files ({words}): run orm-core migrate generate."]
 
-    def _made_by_files(self, server: ScratchServer, names: Iterable[str] | None = None) -> Catalog:
+    def _made_by_files(self, server: ScratchServer, names: Iterable[str]) -> Catalog:
         with server.database() as scratch:
-            chosen = list(names) if names is not None else names_in(self.folder)
+            chosen = list(names)
             if chosen:
                 runner.replay(scratch, self.folder, chosen)
-            return catalog.read(scratch)
-
-    def _made_by_models(self, server: ScratchServer) -> Catalog:
-        from orm_core.models.schema import create_all
-
-        with server.database() as scratch:
-            create_all(scratch, self.registry.models)
             return catalog.read(scratch)
 
     def drift(self) -> Drift:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container
+from typing import TypeAlias
 
-from orm_core.migrations.catalog import Name
+#: (schema, name)
+Name: TypeAlias = tuple[str, str]
 
 _PLAIN = re.compile(r"[a-z_][a-z0-9_]*")
 _TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?P<quoted>(?:[^"]|"")+)"|(?P<plain>[^\W\d][\w$]*)""")
@@ -38,6 +40,11 @@ def quote(name: str) -> str:
 def qualified(name: Name) -> str:
     """A schema and a name."""
     return f"{quote(name[0])}.{quote(name[1])}"
+
+
+def body(definition: str, table: Name) -> str:
+    """The definition of an index or a constraint, without the names of index and table."""
+    return definition.rpartition(f" ON {qualified(table)} ")[2]
 
 
 def identifiers(sql: str) -> frozenset[str]:

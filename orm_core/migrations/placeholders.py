@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 from orm_core.migrations.catalog import Catalog, Column, Table
-from orm_core.migrations.diff import reference
-from orm_core.migrations.names import identifiers, qualified, quote, text
+from orm_core.migrations.diff.references import reference
+from orm_core.migrations.names import body, identifiers, qualified, quote, text
 
 _VALUES: Final = {
     "uuid": "gen_random_uuid()",
@@ -29,7 +29,28 @@ _EMPTY: Final = ("text", "character varying", "character", "bytea", "tsvector", 
 _BITS: Final = {"smallint": 15, "integer": 31, "bigint": 48}
 
 
-def stand_in(table: Table, column: Column, schema: Catalog) -> str:
+def needs_fill(column: Column) -> bool:
+    """Whether rows that are there need a value when this column comes."""
+    return (
+        column.not_null
+        and column.default is None
+        and column.generated is None
+        and not column.identity
+    )
+
+
+def stand_ins(old: Catalog, new: Catalog) -> dict[str, str]:
+    """SQL for the NOT NULL columns that come back, by ``schema.table.column``."""
+    return {
+        f"{'.'.join(table.name)}.{column.name}": _stand_in(table, column, new)
+        for table in new.tables.values()
+        if table.name in old.tables
+        for column in table.columns.values()
+        if needs_fill(column) and column.name not in old.tables[table.name].columns
+    }
+
+
+def _stand_in(table: Table, column: Column, schema: Catalog) -> str:
     """SQL for a value: one that the column's type, its keys and references let pass."""
     for one in table.constraints.values():
         link = reference(one)
@@ -45,7 +66,7 @@ def _unique_alone(table: Table) -> set[str]:
     """Columns that are a key by themselves."""
     keys = [one.definition for one in table.constraints.values() if one.kind in "pu"]
     keys += [
-        one.definition.rpartition(f" ON {qualified(table.name)} ")[2].partition(" WHERE ")[0]
+        body(one.definition, table.name).partition(" WHERE ")[0]
         for one in table.indexes.values()
         if one.definition.startswith("CREATE UNIQUE ")
     ]

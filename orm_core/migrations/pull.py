@@ -13,8 +13,8 @@ from typing import Final
 
 import inflection
 
-from orm_core.migrations.catalog import Catalog, Column, Constraint, Enum, Name, Table
-from orm_core.migrations.names import qualified, quote
+from orm_core.migrations.catalog import Catalog, Column, Constraint, Enum, Table
+from orm_core.migrations.names import Name, qualified, quote
 
 _PLAIN: Final = {
     "text": "TextField()",

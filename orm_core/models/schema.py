@@ -68,7 +68,7 @@ class Metadata(peewee.Metadata):
         ``Meta.indexes`` holds ``(("a", "b"), unique)``, where unique is False, True or "live".
         """
         indexes = [
-            self._index((field,), "live" if field.unique_live else field.unique, field.index_type)
+            self._index((field,), _unique(field), field.index_type)
             for field in self.sorted_fields
             if not field.primary_key and (field.index or field.unique)
         ]
@@ -117,6 +117,11 @@ class Metadata(peewee.Metadata):
         keys = [field.column_name for field in self.get_primary_keys()]
         known[shorten(f"{table}_pkey")] = tuple(keys)
         declare_constraints(table, known)
+
+
+def _unique(field: Any) -> Any:
+    """True, False or "live"; Peewee's own fields know no "live"."""
+    return "live" if getattr(field, "unique_live", False) else field.unique
 
 
 def _word(part: Any) -> str:
