@@ -120,8 +120,7 @@ class Author:
         while (rename := asked.next(current)) is not None:
             current = self._run(expansion.take(rename, current))
         for rename in followers(current, self.goal):
-            expansion.take(rename, current)
-            self._run(rename.up)
+            self._run(expansion.take(replace(rename, words=""), current))
         current = catalog.read(self.work)
         questions.ask(expansion.named(current), self.goal, self.answers)
         current = self._run(expansion.beside(current))

@@ -2,20 +2,24 @@
 
 import ast
 import re
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import SimpleNamespace
 
 import peewee
-import peewee_migrate
 import pytest
 from migration_scenarios import SCENARIOS, books, labels, model
-from psycopg2.sql import SQL, Identifier
-from service_helpers import connect_params
+from migration_tools import (
+    counts,
+    execute,
+    given,
+    migrations,
+    router,
+    rows,
+    schema,
+    server,
+    stock_database,
+)
 
 from orm_core import (
     BaseModel,
-    Database,
     EnumField,
     ForeignKeyField,
     IntegerField,
@@ -23,118 +27,9 @@ from orm_core import (
     TextField,
 )
 from orm_core.migrations import catalog
-from orm_core.migrations.migrations import Migrations
-from orm_core.migrations.scratch import ScratchServer
 from orm_core.models.schema import create_all
 
-
-@dataclass(frozen=True)
-class Models:
-    """As much of a registry as migrations need: one domain of any models."""
-
-    models: tuple
-
-    def __iter__(self):
-        return iter([SimpleNamespace(name="library", models=self.models)])
-
-
-@pytest.fixture(scope="module")
-def given(orm_core_server):
-    """The server, as the database that ``Migrations`` is given."""
-    params = connect_params(orm_core_server.url("postgres"))
-    database = Database(params.pop("dbname"), **params)
-    yield database
-    database.close_all()
-
-
-@pytest.fixture(scope="module")
-def server(given):
-    with ScratchServer(given) as server:
-        yield server
-
-
-@contextmanager
-def plain(database):
-    """Peewee's own database in the place of ours."""
-    theirs = peewee.PostgresqlDatabase(database.database, **database.connect_params)
-    try:
-        yield theirs
-    finally:
-        theirs.close()
-
-
-def migrations(given, folder, models):
-    return Migrations(given, Models(tuple(models)), folder)
-
-
-def router(database, folder):
-    return peewee_migrate.Router(database, migrate_dir=folder)
-
-
-def execute(database, statements):
-    if statements:
-        database.cursor().execute(statements)
-
-
-# -- a second opinion on the schema, which shares nothing with the one under test ---------------
-
-OURS = "n.nspname NOT LIKE 'pg%' AND n.nspname <> 'information_schema'"
-SCHEMA = (
-    f"SELECT n.nspname FROM pg_namespace n WHERE {OURS}",
-    f"""SELECT n.nspname, c.relname, c.relkind::text, c.relpersistence::text, c.reloptions::text,
-               obj_description(c.oid, 'pg_class')
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE {OURS} AND c.relkind IN ('r', 'i', 'S', 'v', 'm')
-          AND c.relname NOT LIKE 'migratehistory%%'""",
-    f"""SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
-               pg_get_expr(d.adbin, d.adrelid), a.attidentity::text, a.attgenerated::text,
-               a.attcollation::regcollation::text, col_description(c.oid, a.attnum)
-        FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-        JOIN pg_namespace n ON n.oid = c.relnamespace
-        LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-        WHERE {OURS} AND c.relkind = 'r' AND a.attnum > 0 AND NOT a.attisdropped
-          AND c.relname <> 'migratehistory'""",
-    f"SELECT * FROM pg_indexes n(nspname) WHERE {OURS} AND tablename <> 'migratehistory'",
-    f"""SELECT n.nspname, o.conrelid::regclass::text, o.conname, pg_get_constraintdef(o.oid),
-               o.condeferrable, o.condeferred, o.convalidated
-        FROM pg_constraint o JOIN pg_namespace n ON n.oid = o.connamespace
-        WHERE {OURS} AND o.contype <> 'n' AND o.conrelid::regclass::text <> 'migratehistory'""",
-    """SELECT n.nspname, t.typname, array_agg(e.enumlabel::text ORDER BY e.enumsortorder)
-        FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid
-        JOIN pg_namespace n ON n.oid = t.typnamespace GROUP BY 1, 2""",
-    """SELECT schemaname, sequencename, data_type::text, start_value, min_value, max_value,
-               increment_by, cycle,
-               pg_get_serial_sequence(c.table, c.column)
-        FROM pg_sequences n
-        LEFT JOIN LATERAL (
-            SELECT d.refobjid::regclass::text AS table, a.attname AS column
-            FROM pg_depend d
-            JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
-            WHERE d.objid = format('%I.%I', schemaname, sequencename)::regclass
-              AND d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')
-        ) c ON true
-        WHERE sequencename <> 'migratehistory_id_seq'""",
-)
-
-
-def schema(database):
-    """All of a database's schema, without the order of columns, which can't be changed."""
-    return [sorted(map(repr, rows(database, query))) for query in SCHEMA]
-
-
-def rows(database, query):
-    cursor = database.cursor()
-    cursor.execute(query)
-    return cursor.fetchall()
-
-
-def counts(database, tables):
-    """How many rows there are in each table."""
-    queries = [
-        SQL("SELECT count(*) FROM {}").format(Identifier(*name)).as_string(database.connection())
-        for name in tables
-    ]
-    return [rows(database, query) for query in queries]
+__all__ = ["given", "server"]  # fixtures
 
 
 def check(database, then):
@@ -145,7 +40,7 @@ def check(database, then):
 @pytest.mark.parametrize("case", SCENARIOS, ids=lambda case: case.name)
 def test_a_change_is_written_applied_undone_and_applied_again(case, given, server, tmp_path):
     folder = tmp_path / "migrations"
-    with server.database() as live, server.database() as fresh, plain(live) as stock:
+    with server.database() as live, server.database() as fresh, stock_database(live) as stock:
         if earlier_models := case.before():
             migrations(given, folder, earlier_models).generate("before")
             router(stock, folder).run()
@@ -156,7 +51,7 @@ def test_a_change_is_written_applied_undone_and_applied_again(case, given, serve
         answers = {"renames": case.renames, "drops": case.drops, "fills": case.fills}
         paths = after.generate("after", **answers)
         create_all(fresh, case.after())
-        with plain(fresh) as theirs:
+        with stock_database(fresh) as theirs:
             goal, wanted = catalog.read(fresh), schema(theirs)
         kept = [name for name in before.tables if name in goal.tables]
         many = counts(stock, kept)
@@ -377,7 +272,7 @@ def test_percent_signs_are_written_twice_and_found_once(folder, given, server):
     text = texts(folder)["003_adds_books_pages.py"]
     assert "CHECK (title <> '%%'::text)" in text
     assert "COMMENT ON COLUMN public.books.pages IS '100%%'" in text
-    with server.database() as live, plain(live) as stock:
+    with server.database() as live, stock_database(live) as stock:
         router(stock, folder).run()
         table = catalog.read(live).tables["public", "books"]
         assert table.columns["pages"].comment == "100%"
@@ -503,8 +398,8 @@ def sessions_of(stock, name):
 
 def test_the_live_database_is_neither_changed_nor_connected_to(given, server, tmp_path):
     migrations(given, tmp_path, [books()]).generate("first")
-    with server.database() as live, plain(given) as stock:
-        with plain(live) as direct:
+    with server.database() as live, stock_database(given) as stock:
+        with stock_database(live) as direct:
             router(direct, tmp_path).run()
             before = schema(direct)
             history = rows(direct, "SELECT * FROM migratehistory")
@@ -513,14 +408,14 @@ def test_the_live_database_is_neither_changed_nor_connected_to(given, server, tm
         assert len(migrations(live, tmp_path, [books(n=IntegerField(null=True))]).generate()) == 1
         live.close_all()
         assert sessions_of(stock, live.database) == sessions
-        with plain(live) as direct:
+        with stock_database(live) as direct:
             assert schema(direct) == before
             assert rows(direct, "SELECT * FROM migratehistory") == history
 
 
 def test_rows_and_drift_of_the_live_database_play_no_part(given, server, tmp_path):
     migrations(given, tmp_path, [books()]).generate("first")
-    with server.database() as live, plain(live) as stock:
+    with server.database() as live, stock_database(live) as stock:
         execute(stock, "CREATE TABLE books (other int); INSERT INTO books VALUES (1)")
         later = migrations(live, tmp_path, [books(n=IntegerField(null=True))])
         [path] = later.generate("second")
@@ -529,7 +424,7 @@ def test_rows_and_drift_of_the_live_database_play_no_part(given, server, tmp_pat
 
 def test_no_scratch_database_is_left(given, server, tmp_path):
     def names():
-        with plain(given) as stock:
+        with stock_database(given) as stock:
             return rows(stock, "SELECT datname FROM pg_database ORDER BY 1")
 
     before = names()

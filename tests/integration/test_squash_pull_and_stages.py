@@ -274,21 +274,6 @@ def later_catalog(databases):
     return catalog.read(anew)
 
 
-def test_a_rename_has_no_safe_stages(databases, folder):
-    database = databases()
-    Migrations(database, Domains(*first_models()), folder).generate("first")
-
-    class Squad(BaseModel):
-        name = TextField()
-
-        class Meta:
-            table_name = "squads"
-
-    migrations = Migrations(database, Domains(Squad), folder)
-    with pytest.raises(MigrationError, match="breaks the code that runs"):
-        migrations.generate(renames=["teams:squads"], drops=["members"], safe=True)
-
-
 def test_a_new_label_may_be_used_at_once(databases, folder):
     class Old(Enum):
         A = "a"
