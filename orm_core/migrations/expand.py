@@ -246,8 +246,8 @@ def _in_step(table: Name, old: str, new: str, column: Column) -> tuple[list[str]
     return (
         [
             sql,
-            f"CREATE TRIGGER {quote(trigger)} BEFORE INSERT OR UPDATE {on} "
-            f"FOR EACH ROW EXECUTE FUNCTION {function}()",
+            f"CREATE TRIGGER {quote(trigger)}\n    BEFORE INSERT OR UPDATE {on}\n"
+            f"    FOR EACH ROW EXECUTE FUNCTION {function}()",
         ],
         [f"DROP TRIGGER {quote(trigger)} {on}", f"DROP FUNCTION {function}()"],
     )

@@ -34,6 +34,7 @@ from orm_core import (
     TextField,
     UUIDField,
 )
+from orm_core.models.columns import CheckedField
 from orm_core.models.schema import Metadata, SchemaManager
 
 Models = Callable[[], list[Any]]
@@ -555,7 +556,7 @@ scenario(
 
 def _of_type(name: str) -> type[peewee.Field]:
     """A field of any SQL type."""
-    return type("AnyField", (peewee.Field,), {"field_type": name})
+    return type("AnyField", (CheckedField,), {"field_type": name})
 
 
 def _money(digits: int, places: int) -> Callable[[], Any]:
@@ -572,6 +573,12 @@ def _mood(*values: str, name: str = "Mood") -> Callable[[], Any]:
 
 ID = "6f9619ff-8b86-d011-b42d-00c04fc964ff"
 GLAD = _mood("glad", "sad")
+
+
+def _any(name: str) -> Callable[[], Any]:
+    return _of_type(name)
+
+
 #: the field before and after, a value before as SQL, and as text after
 RETYPED: dict[str, tuple[Any, Any, str, str]] = {
     "text to integer": (TextField, IntegerField, "'12'", "12"),
@@ -612,6 +619,18 @@ RETYPED: dict[str, tuple[Any, Any, str, str]] = {
     "enum to another enum": (GLAD, _mood("sad", name="Face"), "'sad'", "sad"),
     "varchar to enum": (CharField, GLAD, "'sad'", "sad"),
     "enum to varchar": (GLAD, CharField, "'sad'", "sad"),
+    "text to bytea": (TextField, _any("bytea"), r"'a\\b'", r"\x615c62"),
+    "bytea to text": (_any("bytea"), TextField, "'abc'", "abc"),
+    "integer to integer[]": (IntegerField, _list(IntegerField), "5", "{5}"),
+    "integer[] to integer": (_list(IntegerField), IntegerField, "'{5}'", "5"),
+    "enum to enum[]": (GLAD, lambda: ArrayField(GLAD()), "'sad'", "{sad}"),
+    "enum[] to text[]": (lambda: ArrayField(GLAD()), _list(TextField), "'{sad}'", "{sad}"),
+    "uuid to jsonb": (UUIDField, JSONField, f"'{ID}'", f'"{ID}"'),
+    "jsonb to uuid": (JSONField, UUIDField, f"""'"{ID}"'""", ID),
+    "numeric to boolean": (_money(5, 0), BooleanField, "1", "true"),
+    "char to varchar": (_any("character(5)"), lambda: CharField(9), "'ab'", "ab"),
+    "text to interval": (TextField, _any("interval"), "'1 day'", "1 day"),
+    "integer to text[]": (IntegerField, _list(TextField), "5", "{5}"),
 }
 
 
@@ -623,7 +642,7 @@ def _retyped(place: int, changes: list[tuple[Any, Any, str, str]]) -> list[Any]:
     return [books({"indexes": indexes, "constraints": checks}, **fields)]
 
 
-for _names in zip(*[iter(RETYPED)] * 2, strict=True):
+for _names in zip(*[iter(RETYPED)] * 5, strict=True):
     _changes = [RETYPED[name] for name in _names]
     _columns = [f"x{n}" for n in range(len(_changes))]
     scenario(
@@ -1769,6 +1788,263 @@ scenario(
 )
 
 
+# -- names that change places -------------------------------------------------------------------
+
+
+def _pair(one: str, other: str) -> list[Any]:
+    """Two tables, each with a counter, a unique column and an index of its own."""
+    return [
+        plain(one, id=AutoField(), x=TextField(unique=True)),
+        plain(other, id=AutoField(), y=IntegerField(index=True), x=TextField(null=True)),
+    ]
+
+
+scenario(
+    "swap: two tables, which go on counting",
+    lambda: _pair("left_ones", "right_ones"),
+    lambda: _pair("right_ones", "left_ones"),
+    """INSERT INTO left_ones (x) VALUES ('a'), ('c');
+       INSERT INTO right_ones (y) VALUES (1), (1)""",
+    renames=("left_ones:right_ones", "right_ones:left_ones"),
+    then={
+        "SELECT max(id), max(y) FROM left_ones": [(2, 1)],
+        "SELECT max(x) FROM right_ones": [("c",)],
+    },
+    works="INSERT INTO left_ones (y) VALUES (2); INSERT INTO right_ones (x) VALUES ('d')",
+)
+scenario(
+    "swap: one table after another, told of in the wrong order",
+    lambda: _pair("firsts", "seconds"),
+    lambda: _pair("seconds", "thirds"),
+    "INSERT INTO firsts (x) VALUES ('a'); INSERT INTO seconds (y) VALUES (1)",
+    renames=("firsts:seconds", "seconds:thirds"),
+    then={"SELECT x FROM seconds": [("a",)], "SELECT y FROM thirds": [(1,)]},
+)
+
+
+def _links(one: str, other: str) -> list[Any]:
+    shelf = model("shelves", name=TextField())
+    first = ForeignKeyField(shelf, null=True, column_name=one)
+    return [shelf, books(s=first, n=IntegerField(column_name=other, unique=True))]
+
+
+scenario(
+    "swap: two columns of different types, a reference and a unique one",
+    lambda: _links("a_id", "b_id"),
+    lambda: _links("b_id", "a_id"),
+    "INSERT INTO shelves (name) VALUES ('s'); "
+    "INSERT INTO books (title, a_id, b_id) SELECT 'one', id, 7 FROM shelves",
+    renames=("books.a_id:b_id", "books.b_id:a_id"),
+    then={"SELECT a_id, b_id IS NOT NULL FROM books": [(7, True)]},
+)
+scenario(
+    "swap: three columns in a ring",
+    lambda: [books(a=IntegerField(), b=IntegerField(), c=IntegerField())],
+    lambda: [
+        books(a=IntegerField(), b=IntegerField(), c=IntegerField(), d=IntegerField(null=True))
+    ],
+    "INSERT INTO books (title, a, b, c) VALUES ('one', 1, 2, 3)",
+    renames=("books.a:b", "books.b:c", "books.c:a"),
+    then={"SELECT a, b, c FROM books": [(3, 1, 2)]},
+)
+scenario(
+    "swap: two labels",
+    lambda: [books(mood=EnumField(labels("glad", "sad"), default="sad"))],
+    lambda: [books(mood=EnumField(labels("sad", "glad"), default="glad"))],
+    ONE,
+    renames=("mood.glad:sad", "mood.sad:glad"),
+    then={"SELECT mood::text FROM books": [("glad",)]},
+)
+scenario(
+    "swap: two types",
+    lambda: [books(a=EnumField(labels("x", name="One")), b=EnumField(labels("y", name="Two")))],
+    lambda: [books(a=EnumField(labels("x", name="Two")), b=EnumField(labels("y", name="One")))],
+    "INSERT INTO books (title, a, b) VALUES ('one', 'x', 'y')",
+    renames=("one:two", "two:one"),
+)
+scenario(
+    "swap: two indexes",
+    lambda: [indexed(SQL("CREATE INDEX i ON books (title)"), SQL("CREATE INDEX j ON books (id)"))],
+    lambda: [indexed(SQL("CREATE INDEX j ON books (title)"), SQL("CREATE INDEX i ON books (id)"))],
+    ONE,
+    renames=("i:j", "j:i"),
+)
+
+
+# -- composite references, cycles, names with dots ------------------------------------------------
+
+
+def _composite(a: Any, b: Any, *order: str) -> list[Any]:
+    parent = plain("parents", {"primary_key": CompositeKey(*order)}, a=a(), b=b())
+    link = "CONSTRAINT pair FOREIGN KEY (x, y) REFERENCES parents (a, b) ON DELETE SET NULL (y)"
+    meta = {"constraints": [SQL(link)], "depends_on": [parent]}
+    return [parent, plain("children", meta, id=AutoField(), x=a(), y=b(null=True))]
+
+
+scenario(
+    "composite: the key's columns change type and order below a reference",
+    lambda: _composite(IntegerField, IntegerField, "a", "b"),
+    lambda: _composite(IntegerField, TextField, "b", "a"),
+    "INSERT INTO parents VALUES (1, 2); INSERT INTO children (x, y) VALUES (1, 2)",
+    then={"SELECT x, y FROM children": [(1, "2")]},
+)
+
+
+def _circle(*names: str, **options: Any) -> list[Any]:
+    last = names[-1].capitalize()
+    ring = [model(names[0], next=DeferredForeignKey(last, null=True, **options))]
+    for name in names[1:]:
+        ring.append(model(name, next=ForeignKeyField(ring[-1], null=True, **options)))
+    return ring
+
+
+scenario(
+    "cycle: of three tables changes, and one is renamed",
+    lambda: _circle("ra", "rb", "rc"),
+    lambda: _circle("ra", "rx", "rc", on_delete="SET NULL", deferrable="INITIALLY DEFERRED"),
+    "INSERT INTO ra DEFAULT VALUES; INSERT INTO rb (next_id) SELECT id FROM ra",
+    renames=("rb:rx",),
+)
+scenario(
+    "names: with dots and colons, renamed",
+    lambda: [
+        model(
+            "a.b",
+            c=TextField(column_name="c.d"),
+            m=EnumField(labels("l.m", "n:o"), type_name="t.u"),
+        )
+    ],
+    lambda: [
+        model(
+            "a.b",
+            c=TextField(column_name="e.f"),
+            m=EnumField(labels("l.x", "n:p"), type_name="t.u"),
+        )
+    ],
+    """INSERT INTO "a.b" ("c.d", m) VALUES ('x', 'l.m')""",
+    renames=("a.b.c.d:e.f", "t.u.l.m:l.x", "t.u.n:o:n:p"),
+)
+scenario(
+    "names: only the case changes",
+    lambda: [model("Notes", a=TextField(column_name="Mail"))],
+    lambda: [model("notes", a=TextField(column_name="mail"))],
+    """INSERT INTO "Notes" ("Mail") VALUES ('x')""",
+    renames=("Notes:notes", "notes.Mail:mail"),
+)
+scenario(
+    "names: of more than 63 letters, in tables, columns, references and labels",
+    lambda: [
+        model("s" * 70, x=TextField()),
+        books(x=TextField(column_name="c" * 70, null=True)),
+    ],
+    lambda: [
+        shelf := model("s" * 70, x=TextField()),
+        books(
+            x=TextField(column_name="c" * 70, default="%", index=True),
+            **{
+                "l" * 58: ForeignKeyField(shelf, null=True),
+                "l" * 59: ForeignKeyField(shelf, null=True),
+            },
+        ),
+    ],
+    ONE,
+    fills={f"books.{'c' * 63}": "'f'"},
+)
+scenario(
+    "schema: all tables move to another, with the references between them",
+    lambda: _house("old"),
+    lambda: _house("new"),
+    """INSERT INTO old.shelves (name) VALUES ('s');
+       INSERT INTO old.places (shelf_id) SELECT id FROM old.shelves""",
+    renames=("old.shelves:new.shelves", "old.places:new.places"),
+)
+
+
+def _house(schema: str) -> list[Any]:
+    shelf = model("shelves", BaseModel, {"schema": schema}, name=TextField())
+    return [shelf, model("places", BaseModel, {"schema": schema}, shelf=ForeignKeyField(shelf))]
+
+
+scenario(
+    "rename: a key and its type, the table and the reference to it",
+    lambda: [shelf := plain("shelves", no=AutoField()), books(shelf=ForeignKeyField(shelf))],
+    lambda: [rack := plain("racks", number=BigAutoField()), books(rack=ForeignKeyField(rack))],
+    "INSERT INTO shelves DEFAULT VALUES; INSERT INTO books (title, shelf_id) VALUES ('one', 1)",
+    renames=("shelves:racks", "racks.no:number", "books.shelf_id:rack_id"),
+    then={"SELECT rack_id FROM books": [(1,)]},
+    works="INSERT INTO racks DEFAULT VALUES",
+)
+scenario(
+    "key: keys of keys change type",
+    lambda: _tower(IntegerField),
+    lambda: _tower(TextField),
+    "INSERT INTO ground VALUES (1); INSERT INTO middle VALUES (1); INSERT INTO roof VALUES (1)",
+)
+
+
+def _tower(kind: Any) -> list[Any]:
+    ground = plain("ground", id=kind(primary_key=True))
+    middle = plain("middle", below=ForeignKeyField(ground, primary_key=True))
+    return [ground, middle, plain("roof", below=ForeignKeyField(middle, primary_key=True))]
+
+
+scenario(
+    "enum: a key's labels change places below a reference",
+    lambda: _by_mood("glad", "sad"),
+    lambda: _by_mood("sad", "glad", "calm"),
+    "INSERT INTO moods VALUES ('sad'); INSERT INTO notes (mood_id) VALUES ('sad')",
+)
+
+
+def _by_mood(*values: str) -> list[Any]:
+    mood = plain("moods", id=EnumField(labels(*values), primary_key=True))
+    return [mood, plain("notes", id=AutoField(), mood=ForeignKeyField(mood))]
+
+
+scenario(
+    "enum: one type becomes two",
+    lambda: [books(a=EnumField(labels("x", "y")), b=EnumField(labels("x", "y")))],
+    lambda: [books(a=EnumField(labels("x", "y")), b=EnumField(labels("x", "y", name="Other")))],
+    "INSERT INTO books (title, a, b) VALUES ('one', 'x', 'y')",
+)
+scenario(
+    "constraint: an exclusion's column changes its type",
+    lambda: [
+        checked(SQL("CONSTRAINT apart EXCLUDE USING gist (r WITH &&)"), r=_of_type("int4range")())
+    ],
+    lambda: [
+        checked(
+            SQL(
+                "CONSTRAINT apart EXCLUDE USING gist (r WITH &&) "
+                "WHERE (title <> 'x%%') DEFERRABLE INITIALLY DEFERRED"
+            ),
+            r=_of_type("int8range")(),
+        )
+    ],
+    "INSERT INTO books (title, r) VALUES ('one', '[1,2)')",
+)
+scenario(
+    "generated: a reference that the server computes comes",
+    lambda: [model("shelves", code=TextField(unique=True)), books()],
+    lambda: [
+        shelf := model("shelves", code=TextField(unique=True)),
+        books(
+            s=ForeignKeyField(
+                shelf, field="code", null=True, generated="nullif(lower(title), 'one')"
+            )
+        ),
+    ],
+    ONE,
+)
+scenario(
+    "sequence: a counting column that is no key comes",
+    lambda: [books()],
+    lambda: [books(no=_of_type("serial")(index=True))],
+    f"{ONE}; {TWO}",
+    works=ONE,
+)
+
+
 # -- other settings of a table ------------------------------------------------------------------
 
 scenario(
@@ -1785,4 +2061,89 @@ scenario(
     lambda: [books({"table_settings": "WITH (fillfactor = 70)"})],
     lambda: [books()],
     ONE,
+)
+
+
+# -- beside what a file made by hand --------------------------------------------------------------
+
+BY_HAND: dict[str, Scenario] = {}
+
+
+def by_hand(name: str, sql: str, *change: Any, **more: Any) -> None:
+    """A change after a file with this SQL; ``then`` is true before and after it."""
+    BY_HAND[sql] = Scenario(name, *change, **more)
+
+
+by_hand(
+    "a view of a column that changes its type, with its rights and comment",
+    """CREATE VIEW many WITH (security_barrier = true) AS SELECT n, title FROM books WHERE n > 1;
+       COMMENT ON VIEW many IS '100%'; GRANT SELECT ON many TO PUBLIC""",
+    lambda: [books(n=IntegerField(default=2))],
+    lambda: [books(n=BigIntegerField(default=2))],
+    ONE,
+    then={
+        "SELECT n, title FROM many": [(2, "one")],
+        "SELECT obj_description('many'::regclass)": [("100%",)],
+        "SELECT has_table_privilege('public', 'many', 'SELECT')": [(True,)],
+        "SELECT reloptions FROM pg_class WHERE relname = 'many'": [(["security_barrier=true"],)],
+    },
+)
+by_hand(
+    "views of views, one with an index and one with a trigger",
+    """CREATE VIEW v1 AS SELECT id, n, m FROM books;
+       CREATE VIEW v2 AS SELECT n FROM v1 WHERE m = 'a';
+       CREATE MATERIALIZED VIEW v3 AS SELECT n FROM v2;
+       CREATE UNIQUE INDEX ON v3 (n);
+       CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+       CREATE TRIGGER skips INSTEAD OF DELETE ON v1 FOR EACH ROW EXECUTE FUNCTION skip()""",
+    lambda: [books(n=IntegerField(default=1), m=EnumField(labels("a", "b"), default="a"))],
+    lambda: [books(n=TextField(default="1"), m=EnumField(labels("b", "a"), default="a"))],
+    ONE,
+    then={
+        "SELECT n::text FROM v2": [("1",)],
+        "SELECT count(*) FROM pg_indexes WHERE tablename = 'v3'": [(1,)],
+        "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal": [("skips",)],
+    },
+)
+by_hand(
+    "a view of a table and a column that are renamed",
+    "CREATE VIEW counted AS SELECT n FROM books",
+    lambda: [books(n=IntegerField(default=1))],
+    lambda: [model("tomes", title=TextField(), k=BigIntegerField(default=1))],
+    ONE,
+    renames=("books:tomes", "tomes.n:k"),
+    then={"SELECT n FROM counted": [(1,)]},
+)
+by_hand(
+    "a trigger of a column that changes its type",
+    """CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+       CREATE TRIGGER keeps BEFORE UPDATE OF n ON books
+           FOR EACH ROW WHEN (NEW.n > 1) EXECUTE FUNCTION keep()""",
+    lambda: [books(n=IntegerField(default=1))],
+    lambda: [books(n=BigIntegerField(default=1))],
+    ONE,
+    then={"SELECT tgname FROM pg_trigger WHERE NOT tgisinternal": [("keeps",)]},
+)
+by_hand(
+    "extensions, of which a column, an index and a schema are",
+    """CREATE SCHEMA ext; CREATE EXTENSION hstore SCHEMA ext; CREATE EXTENSION citext;
+       CREATE EXTENSION pg_trgm""",
+    lambda: [books()],
+    lambda: [
+        indexed(
+            SQL("CREATE INDEX books_like ON books USING gin (title gin_trgm_ops)"),
+            tags=_of_type("ext.hstore")(null=True),
+            mail=_of_type("citext")(null=True, unique=True),
+        )
+    ],
+    ONE,
+)
+by_hand(
+    "a function and a domain that columns use",
+    """CREATE FUNCTION next_no() RETURNS int LANGUAGE sql AS 'SELECT 42';
+       CREATE DOMAIN email AS text CHECK (VALUE LIKE '%@%')""",
+    lambda: [books(mail=TextField(default="a@b"))],
+    lambda: [books(mail=_of_type("email")(null=True), no=IntegerField(server_default="next_no()"))],
+    ONE,
+    then={"SELECT mail FROM books": [("a@b",)]},
 )

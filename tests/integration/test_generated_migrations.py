@@ -5,7 +5,7 @@ import re
 
 import peewee
 import pytest
-from migration_scenarios import SCENARIOS, books, labels, model
+from migration_scenarios import BY_HAND, SCENARIOS, books, labels, model
 from migration_tools import (
     counts,
     execute,
@@ -74,6 +74,43 @@ def test_a_change_is_written_applied_undone_and_applied_again(case, given, serve
         assert schema(stock) == wanted
         assert counts(stock, kept) == many
         execute(stock, case.works)
+
+
+def write_by_hand(folder, number, sql):
+    text = f'migrator.sql("""{sql.replace("%", "%%")}""")'
+    path = folder / f"{number:03}_by_hand.py"
+    path.write_text(f"def migrate(migrator, database, *, fake=False):\n    {text}\n")
+
+
+@pytest.mark.parametrize("sql", BY_HAND, ids=lambda sql: BY_HAND[sql].name)
+def test_what_a_file_made_by_hand_is_used_and_kept(sql, given, server, tmp_path):
+    case = BY_HAND[sql]
+    with server.database() as live, stock_database(live) as stock:
+        migrations(given, tmp_path, case.before()).generate("before")
+        write_by_hand(tmp_path, 2, sql)
+        router(stock, tmp_path).run()
+        execute(stock, case.rows)
+        before, earlier = catalog.read(live), schema(stock)
+        later = migrations(given, tmp_path, case.after())
+
+        paths = later.generate("after", renames=case.renames)
+        router(stock, tmp_path).run()
+        check(stock, case.then)
+        assert later.generate("again") == []
+        later.check()
+        for _ in paths:
+            router(stock, tmp_path).rollback()
+        check(stock, case.then)
+        assert (catalog.read(live), schema(stock)) == (before, earlier)
+        router(stock, tmp_path).run()
+        check(stock, case.then)
+
+
+def test_a_view_of_a_column_that_goes_is_a_question(given, tmp_path):
+    migrations(given, tmp_path, [books(n=IntegerField())]).generate("before")
+    write_by_hand(tmp_path, 2, "CREATE VIEW counted AS SELECT n FROM books")
+    with pytest.raises(MigrationError, match=r"The view counted uses books\.n, which goes"):
+        migrations(given, tmp_path, [books()]).generate("after")
 
 
 # -- questions ----------------------------------------------------------------------------------
@@ -361,10 +398,10 @@ def test_of_two_files_neither_is_written_when_the_second_has_no_number(given, tm
 def test_a_file_that_fails_its_proof_is_not_written(given, tmp_path):
     migrations(given, tmp_path, [books()]).generate("first")
     empty_file(tmp_path, 2)
-    view = tmp_path / "003_view.py"
-    view.write_text(
+    policy = tmp_path / "003_policy.py"
+    policy.write_text(
         "def migrate(migrator, database, *, fake=False):\n"
-        "    migrator.sql('CREATE VIEW titles AS SELECT title FROM books')\n"
+        "    migrator.sql('CREATE POLICY titled ON books USING (title IS NOT NULL)')\n"
     )
     names = sorted(path.name for path in tmp_path.iterdir())
     later = migrations(given, tmp_path, [model("books", n=IntegerField(null=True))])
