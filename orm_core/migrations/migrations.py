@@ -118,8 +118,8 @@ class Migrations:
         ``drops``: names that went for good (``"users.mail"``), or True for all of them.
         ``fills``: SQL for rows that are there when a column becomes NOT NULL, by
         ``"table.column"``. ``safe`` writes stages that hold nobody up on tables in use: indexes
-        CONCURRENTLY, constraints NOT VALID and validated afterwards, renames
-        in stages (``orm_core.migrations.expand``). Each file is applied, rolled back and applied again on a scratch
+        CONCURRENTLY, constraints NOT VALID and validated afterwards, renames in steps between which
+        old and new code work. Each file is applied, rolled back and applied again on a scratch
         database before it is written. Raises ``MigrationError`` for an open question or a failed
         proof; nothing is written then.
         """
