@@ -14,9 +14,9 @@ import click
 from orm_core.cli import session
 
 if TYPE_CHECKING:
+    from orm_core.migrations.effects import FileReport
     from orm_core.migrations.migrations import Migrations
     from orm_core.migrations.rehearsal import Rehearsal
-    from orm_core.migrations.safety import FileReport
 
 _folder = click.option(
     "--folder",

@@ -170,7 +170,7 @@ class Database(peewee.PostgresqlDatabase):
 
     def _execute_cursor(self, sql: str, params: Any, **cursor_options: Any) -> Any:
         # Not execute_sql: peewee-migrate replaces that one while it replays old files.
-        if sql.startswith(deploy_lock.HISTORY_STATEMENTS):
+        if deploy_lock.is_routers(sql):
             self.begin_deploy()
         state = self._state
         if not state.closed:

@@ -1,7 +1,8 @@
 """One deployer at a time: an advisory lock of the session that applies migrations.
 
 A stock Router that is given our ``Database`` takes the lock by itself: before anything else it
-makes sure of the history table or reads it, and that is when the lock is waited for. So a second
+makes sure of the history table or reads it, whatever its name and schema, and that is when the
+lock is waited for. So a second
 deployer reads the history only after the first one is done, and finds nothing to do. The lock is polled: a
 session that waits inside PostgreSQL would hold up CREATE INDEX CONCURRENTLY (PostgreSQL manual,
 "Building Indexes Concurrently").
@@ -10,6 +11,7 @@ session that waits inside PostgreSQL would hold up CREATE INDEX CONCURRENTLY (Po
 from __future__ import annotations
 
 import logging
+import re
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -21,16 +23,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("orm_core.migrations")
 
-#: what marks a Router's first statement, in its first run and in later ones
-HISTORY_STATEMENTS: Final = (
-    'CREATE TABLE IF NOT EXISTS "migratehistory"',
-    'SELECT "t1"."id", "t1"."name", "t1"."migrated_at" FROM "migratehistory" AS "t1"',
+#: a Router's first statement, in its first run and in later ones; its table may have any name
+_CREATES: Final = "CREATE TABLE IF NOT EXISTS "
+_READS: Final = 'SELECT "t1"."id", "t1"."name", "t1"."migrated_at" FROM '
+_COLUMNS = re.compile(
+    r'[^(]* \("id" SERIAL NOT NULL PRIMARY KEY, "name" VARCHAR\(255\) NOT NULL, "migrated_at" '
 )
 #: the lock's number: the first 63 bits of SHA-256 of "orm_core.migrations"
 KEY: Final = 0x56435823FA506F1E
 POLL_SECONDS: Final = 0.1
 #: the longest wait for another deployer, in seconds
 PATIENCE: Final = 900.0
+
+
+def is_routers(sql: str) -> bool:
+    """Whether a statement is the first one of a Router: it makes or reads the history."""
+    if sql.startswith(_CREATES):
+        return _COLUMNS.match(sql, len(_CREATES)) is not None
+    return sql.startswith(_READS)
 
 
 def acquire(database: Database, patience: float = PATIENCE) -> None:

@@ -7,6 +7,7 @@ imports nothing of orm_core, so a stock Router applies it. The driver formats th
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,16 @@ def write_template(folder: Path, words: str) -> Path:
     text = _TEMPLATE.format(words=words.replace('"', "'"), timeout=LOCK_TIMEOUT)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that nobody ever sees a part of it, whatever is interrupted."""
+    aside = path.with_name(f".{path.name}.new")
+    with aside.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
 
 
 def names_in(folder: Path) -> list[str]:

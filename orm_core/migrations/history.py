@@ -1,4 +1,4 @@
-"""What is applied to a database, and files that stand for others.
+"""What is applied to a database, whether the files fit it, and files that stand for others.
 
 A squashed file names the files that it replaces. A database to which all of them were applied has
 it too, and notes so at its next deployment.
@@ -7,13 +7,15 @@ it too, and notes so at its next deployment.
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import peewee
 
 from orm_core.errors import MigrationError
 from orm_core.migrations.catalog import HISTORY
-from orm_core.migrations.files import names_in
+from orm_core.migrations.files import MAX_NUMBER, names_in
+from orm_core.migrations.sums import conflicts
 
 
 def applied(database: peewee.Database) -> tuple[str, ...]:
@@ -31,7 +33,9 @@ def known(database: peewee.Database, folder: Path) -> tuple[str, ...]:
     for name in names_in(folder):
         old = replaces(folder / f"{name}.py")
         if old and name not in done and set(old) <= set(done):
-            done = (*(one for one in done if one not in old), name)
+            last = max(old, key=done.index)
+            named = (name if one == last else one for one in done)
+            done = tuple(one for one in named if one not in old)
     return done
 
 
@@ -50,17 +54,80 @@ def replaces(path: Path) -> tuple[str, ...]:
     return ()
 
 
-def problems(done: tuple[str, ...], folder: Path) -> list[str]:
-    """Squashed files of which only a part was applied."""
-    found = []
-    for name in names_in(folder):
-        missing = [one for one in replaces(folder / f"{name}.py") if one not in done]
-        if name not in done and 0 < len(missing) < len(replaces(folder / f"{name}.py")):
-            found.append(
-                f"{name} replaces files of which {missing[0]} was never applied here: apply the "
-                "files of the release before it first."
-            )
-    return found
+def replaced(folder: Path) -> tuple[str, ...]:
+    """Files that are there beside the one that stands for them, in order.
+
+    ``squash`` was interrupted, or a merge brought them back.
+    """
+    files = names_in(folder)
+    old = {one for name in files for one in replaces(folder / f"{name}.py")}
+    return tuple(name for name in files if name in old)
+
+
+def problems(done: Sequence[str], folder: Path) -> list[str]:
+    """Where a history and the folder do not fit together.
+
+    A squashed file of which only a part was applied, an applied file that is missing, a pending
+    one that sorts before applied ones.
+    """
+    squashed = _squash_problems(done, folder)
+    if squashed:
+        return squashed
+    files = names_in(folder)
+    last = max(done, default="")
+    return missing(done, folder) + [
+        _late(name, last, files) for name in files if name not in done and name < last
+    ]
+
+
+def missing(done: Sequence[str], folder: Path) -> list[str]:
+    """Applied files that are not there, each as a sentence."""
+    files = names_in(folder)
+    return [
+        f"{name} is applied, and its file is missing from {folder}/."
+        for name in done
+        if name not in files
+    ]
+
+
+def _squash_problems(done: Sequence[str], folder: Path) -> list[str]:
+    both = replaced(folder)
+    if both:
+        return [
+            f"{both[0]} is there beside the squashed file that replaces it: run orm-core migrate "
+            "squash to finish what was interrupted."
+        ]
+    return [one for name in names_in(folder) for one in _partly_applied(name, done, folder)]
+
+
+def _partly_applied(name: str, done: Sequence[str], folder: Path) -> Iterator[str]:
+    old = replaces(folder / f"{name}.py")
+    lacking = [one for one in old if one not in done]
+    if name not in done and 0 < len(lacking) < len(old):
+        yield (
+            f"{name} replaces files of which {lacking[0]} was never applied here: apply the "
+            "files of the release before it first."
+        )
+
+
+def _late(name: str, last: str, files: Sequence[str]) -> str:
+    number = int(files[-1][:3]) + 1
+    way_out = (
+        f"rename it to {number:03}{name[3:]}.py and run orm-core migrate sum"
+        if number <= MAX_NUMBER
+        else "squash the history first, as numbers end there"
+    )
+    return (
+        f"{name} is pending and sorts before {last}, which is applied: give it a later number "
+        f"({way_out})."
+    )
+
+
+def refuse_misfit(database: peewee.Database, folder: Path) -> None:
+    """Raise ``MigrationError`` when the files do not fit each other or the database's history."""
+    found = problems(known(database, folder), folder) or conflicts(folder)
+    if found:
+        raise MigrationError(" ".join(found))
 
 
 def adopt(database: peewee.Database, folder: Path) -> None:
@@ -69,15 +136,15 @@ def adopt(database: peewee.Database, folder: Path) -> None:
     Raises ``MigrationError`` where only some of them were.
     """
     done = applied(database)
-    found = problems(done, folder)
+    found = _squash_problems(done, folder)
     if found:
         raise MigrationError(" ".join(found))
     for name in names_in(folder):
         old = replaces(folder / f"{name}.py")
         if not old or name in done or not set(old) <= set(done):
             continue
+        *others, last = sorted(old, key=done.index)
         with database.atomic():
-            database.execute_sql(f'DELETE FROM "{HISTORY}" WHERE name = ANY(%s)', (list(old),))
-            database.execute_sql(
-                f'INSERT INTO "{HISTORY}" (name, migrated_at) VALUES (%s, now())', (name,)
-            )
+            sql = f'UPDATE "{HISTORY}" SET name = %s WHERE name = %s'
+            database.execute_sql(sql, (name, last))
+            database.execute_sql(f'DELETE FROM "{HISTORY}" WHERE name = ANY(%s)', (others,))

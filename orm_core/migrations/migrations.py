@@ -13,29 +13,23 @@ The command line (``orm-core migrate``) is a thin face of this.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from orm_core import settings
 from orm_core.database.connection import Database
-from orm_core.database.url import parse
-from orm_core.errors import EmbeddedError, MigrationError
-from orm_core.migrations import backfill, catalog, history, runner, sums
+from orm_core.errors import MigrationError
+from orm_core.migrations import backfill, catalog, comparing, guard, history, runner, sums
 from orm_core.migrations.answers import Answers
-from orm_core.migrations.catalog import Catalog
-from orm_core.migrations.diff import diff
-from orm_core.migrations.files import file_name, names_in, next_number
+from orm_core.migrations.comparing import Drift
+from orm_core.migrations.effects import FileReport
+from orm_core.migrations.files import file_name, names_in, next_number, write_whole
 from orm_core.migrations.generate import Proposal, propose
-from orm_core.migrations.goal import goal
-from orm_core.migrations.names import qualified
 from orm_core.migrations.pull import source
-from orm_core.migrations.rehearsal import Rehearsal, is_same, rehearse
-from orm_core.migrations.safety import FileReport, inspect
+from orm_core.migrations.rehearsal import Rehearsal, rehearse
+from orm_core.migrations.safety import inspect
 from orm_core.migrations.scratch import ScratchServer
 from orm_core.migrations.squash import squash
 from orm_core.migrations.statements import Direction, statements
-from orm_core.migrations.words import differences
 
 
 class Domains(Protocol):
@@ -47,17 +41,6 @@ class Domains(Protocol):
 
     def __iter__(self) -> Any:
         """The domains."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drift:
-    """How a live database differs from its files: in words, and as SQL that would mend it."""
-
-    differences: tuple[str, ...]
-    sql: tuple[str, ...]
-
-    def __bool__(self) -> bool:
-        return bool(self.differences)
 
 
 class Migrations:
@@ -170,7 +153,7 @@ class Migrations:
         self.folder.mkdir(parents=True, exist_ok=True)
         words = name or f"backfills {table}"
         path = self.folder / f"{file_name(next_number(self.folder), words)}.py"
-        path.write_text(text, encoding="utf-8")
+        write_whole(path, text)
         sums.write(self.folder)
         return path
 
@@ -208,29 +191,7 @@ class Migrations:
         pending = self.pending()
         if to is not None:
             pending = pending[: pending.index(runner.pick(to, pending)) + 1]
-        if not pending or not any(map(self._holds_rows, self._tables())):
-            return []
-        try:
-            reports = self.plan()
-        except EmbeddedError as error:
-            raise MigrationError(
-                "The pending files can't be looked at for dangers, as that needs a scratch "
-                f"database: {error} Or give --allow to apply them unseen."
-            ) from error
-        return [
-            f"{report.name}: {danger}"
-            for report in reports[: len(pending)]
-            for effect in report.effects
-            if any(map(self._holds_rows, effect.tables))
-            for danger in effect.dangers
-        ]
-
-    def _tables(self) -> list[str]:
-        return [qualified(name) for name in catalog.read(self._live).tables]
-
-    def _holds_rows(self, table: str) -> bool:
-        sql = f"SELECT EXISTS (SELECT FROM {table})".replace("%", "%%")
-        return bool(self._live.execute_sql(sql).fetchone()[0])
+        return guard.dangers(self._live, pending, self.plan)
 
     def rehearse(self, url: str) -> Rehearsal:
         """Apply the pending files to a copy with real data, and tell how long each step takes.
@@ -239,24 +200,8 @@ class Migrations:
         CONCURRENTLY, the answer's ``changed`` says so. Raises ``MigrationError`` when ``url``
         leads to the database itself.
         """
-        config = settings.load({"url": url})
-        params = parse(str(config.url)).connect_params(
-            ssl=config.ssl_mode,
-            ssl_root_cert=config.ssl_root_cert,
-            connect_timeout=config.connect_timeout,
-        )
-        name = str(params.pop("dbname"))
-        if self.database is not None and not self.database.deferred:
-            copy = Database(name, pool_size=1, **params)
-            try:
-                if is_same(self.database, copy):
-                    raise MigrationError(
-                        "The URL to rehearse on leads to the live database itself; give the one "
-                        "of a copy."
-                    )
-            finally:
-                copy.close_all()
-        return rehearse(name, params, self.folder)
+        given = self.database if self.database is not None and not self.database.deferred else None
+        return rehearse(url, self.folder, given)
 
     def rollback(self, count: int = 1) -> list[str]:
         """Undo the last ``count`` files; answers their names, the latest first."""
@@ -307,6 +252,9 @@ class Migrations:
             found += self._history_problems()
         return found
 
+    def _history_problems(self) -> list[str]:
+        return history.problems(history.known(self._live, self.folder), self.folder)
+
     def check(self) -> None:
         """Raise ``MigrationError`` when files, models and history do not fit together.
 
@@ -316,70 +264,16 @@ class Migrations:
         """
         found = self.problems()
         if not found:
-            found = self._model_differences()
+            found = comparing.models_ahead(self.database, self.registry.models, self.folder)
         if found:
             raise MigrationError(" ".join(found))
 
     def _check_history(self) -> None:
-        found = sums.conflicts(self.folder) + self._history_problems()
-        if found:
-            raise MigrationError(" ".join(found))
-
-    def _missing(self, applied: Iterable[str]) -> list[str]:
-        files = names_in(self.folder)
-        return [
-            f"{name} is applied, and its file is missing from {self.folder}/."
-            for name in applied
-            if name not in files
-        ]
-
-    def _history_problems(self) -> list[str]:
-        applied = history.known(self._live, self.folder)
-        files = names_in(self.folder)
-        partial = history.problems(applied, self.folder)
-        if partial:
-            return partial
-        found = self._missing(applied)
-        last = max(applied, default="")
-        found += [
-            f"{name} is pending and sorts before {last}, which is applied: give it a later number."
-            for name in files
-            if name not in applied and name < last
-        ]
-        return found
-
-    def _model_differences(self) -> list[str]:
-        with ScratchServer(self.database) as server, server.database() as files:
-            names = names_in(self.folder)
-            if names:
-                runner.replay(files, self.folder, names)
-            made = catalog.read(files)
-            wanted = goal(server, files, made, self.registry.models)
-        if made == wanted:
-            return []
-        words = "; ".join(differences(made, wanted))
-        return [f"The models are ahead of the files ({words}): run orm-core migrate generate."]
-
-    def _made_by_files(self, server: ScratchServer, names: Iterable[str]) -> Catalog:
-        with server.database() as scratch:
-            chosen = list(names)
-            if chosen:
-                runner.replay(scratch, self.folder, chosen)
-            return catalog.read(scratch)
+        history.refuse_misfit(self._live, self.folder)
 
     def drift(self) -> Drift:
         """How the live database differs from what its applied files make."""
-        live = catalog.read(self._live)
-        applied = history.known(self._live, self.folder)
-        missing = self._missing(applied)
-        if missing:
-            raise MigrationError(" ".join(missing))
-        with ScratchServer(self.database) as server:
-            wanted = self._made_by_files(server, applied)
-        if live == wanted:
-            return Drift((), ())
-        steps = diff(live, wanted, cast_exists=lambda *_: True)
-        return Drift(tuple(differences(live, wanted)), tuple(step.sql for step in steps))
+        return comparing.drift(self._live, self.folder)
 
 
 def _drops(drops: Iterable[str] | bool) -> tuple[str, ...] | bool:

@@ -14,7 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from orm_core import settings
 from orm_core.database.connection import Database
+from orm_core.database.url import parse
 from orm_core.errors import MigrationError
 from orm_core.migrations import runner
 from orm_core.migrations.catalog import HISTORY
@@ -146,10 +148,23 @@ class _Stage(Database):
             self._is_open = False
 
 
-def rehearse(name: str, connect_params: dict[str, Any], folder: Path) -> Rehearsal:
-    """Apply the pending files to a database that is a copy, and leave it as it was if possible."""
-    stage = _Stage(name, **connect_params)
+def rehearse(url: str, folder: Path, live: Database | None = None) -> Rehearsal:
+    """Apply the pending files to a database that is a copy, and leave it as it was if possible.
+
+    Raises ``MigrationError`` when ``url`` leads to the database ``live``.
+    """
+    config = settings.load({"url": url})
+    params = parse(str(config.url)).connect_params(
+        ssl=config.ssl_mode,
+        ssl_root_cert=config.ssl_root_cert,
+        connect_timeout=config.connect_timeout,
+    )
+    stage = _Stage(str(params.pop("dbname")), **params)
     try:
+        if live is not None and _is_same(live, stage):
+            raise MigrationError(
+                "The URL to rehearse on leads to the live database itself; give the one of a copy."
+            )
         with stage.connection_context():
             return _rehearse(stage, folder)
     finally:
@@ -192,7 +207,7 @@ def _rows(stage: _Stage, table: str) -> int | None:
     return int(stage.execute_sql(sql).fetchone()[0])
 
 
-def is_same(one: Database, other: Database) -> bool:
+def _is_same(one: Database, other: Database) -> bool:
     """Whether two URLs lead to one database, by a lock that only one session can have."""
     key = time.time_ns()
     with one.connection_context(), other.connection_context():

@@ -22,9 +22,16 @@ from typing import TYPE_CHECKING, Any, Final
 import peewee
 
 from orm_core.database.connection import Database
-from orm_core.errors import LockTimeout, MigrationError, OrmCoreError, SerializationFailure
+from orm_core.errors import (
+    CommitUnknown,
+    LockTimeout,
+    MigrationError,
+    OrmCoreError,
+    SerializationFailure,
+)
 from orm_core.migrations.files import names_in
-from orm_core.migrations.history import adopt, known
+from orm_core.migrations.history import adopt, known, refuse_misfit
+from orm_core.migrations.trace import Trace
 
 if TYPE_CHECKING:
     from peewee_migrate import Router
@@ -47,7 +54,8 @@ class Status:
 def router(database: peewee.Database, folder: str | Path) -> Router:
     """A Router over ``folder`` that tries a file again when a table is busy.
 
-    Raises ``MigrationError`` when there is no such folder.
+    Raises ``MigrationError`` when there is no such folder; its ``run`` does, too, when the files
+    do not fit the history.
     """
     from peewee_migrate import Router
 
@@ -64,41 +72,89 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
         def run(self, name: str | None = None, *, fake: bool = False) -> list[str]:
             """What is pending, under the deploy lock."""
             with deploying(database):
-                _ = self.model  # makes sure of the history
-                adopt(database, path)
+                self.prepare()
+                if not fake:
+                    refuse_misfit(database, path)
                 return list(super().run(name, fake=fake))
 
         def rollback(self) -> None:
             """The latest file, under the deploy lock."""
             with deploying(database):
+                self.prepare()
                 super().rollback()
+
+        def prepare(self) -> None:
+            """Make sure of the history, in the names of the files that are there now."""
+            _ = self.model
+            adopt(database, path)
+
+        def read(self, name: str) -> Any:
+            """The two functions of a file."""
+            try:
+                return super().read(name)
+            except FileNotFoundError:
+                raise MigrationError(
+                    f"{name} is applied, and its file is missing from {path}/."
+                ) from None
 
         def run_one(self, name: str, migrator: Any, **options: Any) -> Any:
             """One file; each attempt is a transaction of its own."""
+            if options.get("fake", True):
+                return self.replay_one(name, migrator, **options)
+            back = bool(options.get("downgrade"))
+            logger.info("%s %s", "Rolling back" if back else "Applying", name)
             for attempt in range(1, ATTEMPTS + 1):
-                try:
-                    return super().run_one(name, migrator, **options)
-                except Exception as error:
-                    migrator.__ops__ = []
-                    # A deadlock, too, is somebody else at work on the tables.
-                    busy = isinstance(error, LockTimeout | SerializationFailure)
-                    if not busy or attempt == ATTEMPTS:
-                        raise MigrationError(_told(name, error, attempt)) from error
-                    _pause(name, attempt)
+                with Trace(database) as trace:
+                    try:
+                        return super().run_one(name, migrator, **options)
+                    except Exception as error:
+                        migrator.__ops__ = []
+                        # A deadlock, too, is somebody else at work on the tables.
+                        busy = isinstance(error, LockTimeout | SerializationFailure)
+                        if not busy or attempt == ATTEMPTS:
+                            told = _told(name, error, trace, attempt, back=back)
+                            raise MigrationError(told) from error
+                _pause(name, attempt)
             raise AssertionError  # the last attempt returns or raises
+
+        def replay_one(self, name: str, migrator: Any, **options: Any) -> Any:
+            """One file that is applied already, without touching the database."""
+            try:
+                return super().run_one(name, migrator, **options)
+            except MigrationError:
+                raise
+            except Exception as error:
+                raise MigrationError(
+                    f"{name} can't be replayed, as a Router does with applied files before it goes "
+                    f"on: {type(error).__name__}: {error}. A file that asks the database begins "
+                    "with `if fake: return`."
+                ) from error
 
     return PatientRouter(database, migrate_dir=path, logger=logging.getLogger("orm_core.router"))
 
 
-def _told(name: str, error: Exception, attempt: int) -> str:
+def _told(name: str, error: Exception, trace: Trace, attempt: int, *, back: bool) -> str:
+    what = f"The rollback of {name}" if back else f"Migration {name}"
+    place = trace.place(error)
     kind = "" if isinstance(error, OrmCoreError) else f"{type(error).__name__}: "
-    text = f"Migration {name} failed and was rolled back; the ones before it stand. {kind}{error}"
+    text = (
+        f"{what} failed{' ' if place else ''}{place}{_left(error, trace, back=back)} {kind}{error}"
+    )
     if attempt > 1:
         text += (
             f" It was tried {attempt} times. Look in pg_stat_activity for a session whose "
             "transaction has been open for long, or apply it at a quieter hour."
         )
     return text
+
+
+def _left(error: Exception, trace: Trace, *, back: bool) -> str:
+    """What stands after the failure."""
+    if isinstance(error, CommitUnknown):
+        return "; orm-core migrate status tells whether it went through."
+    if trace.committed:
+        return "; what it committed itself stands, and running it again goes on."
+    return " and was rolled back." if back else " and was rolled back; the ones before it stand."
 
 
 def _pause(name: str, attempt: int) -> None:
@@ -136,6 +192,7 @@ def apply(database: peewee.Database, folder: str | Path, to: str | None = None) 
     """
     stock = router(database, folder)
     with deploying(database):
+        stock.prepare()
         pending = list(stock.diff)
         if to is not None:
             to = pick(to, pending)
@@ -163,6 +220,7 @@ def fake(database: peewee.Database, folder: str | Path, to: str | None = None) -
     """Note pending files as applied without running them; answers their names."""
     stock = router(database, folder)
     with deploying(database):
+        stock.prepare()
         pending = list(stock.diff)
         if to is not None:
             to = pick(to, pending)
@@ -173,6 +231,7 @@ def rollback(database: peewee.Database, folder: str | Path, count: int = 1) -> l
     """Undo the last ``count`` migrations; answers their names, the latest first."""
     stock = router(database, folder)
     with deploying(database):
+        stock.prepare()
         done = list(stock.done)
         if not 0 < count <= len(done):
             raise MigrationError(f"Can't roll back {count}: {len(done)} migration(s) are applied.")

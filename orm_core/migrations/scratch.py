@@ -1,21 +1,33 @@
-"""Scratch databases: made on a server that lets us, dropped when they are done with."""
+"""Scratch databases: made on a server that lets us, dropped when they are done with.
+
+A process that is killed can't drop its own. So each owner holds an advisory lock as long as its
+session lives, its databases are named after the lock, and the next owner, on whatever host, drops
+those whose lock nobody holds. PostgreSQL shows the locks of all its databases to everybody
+(``pg_locks``).
+"""
 
 from __future__ import annotations
 
 import logging
-import os
+import re
 import secrets
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Final
 
 import peewee
 
 from orm_core import settings
 from orm_core.database.connection import Database
-from orm_core.errors import ConfigurationError, OrmCoreError
+from orm_core.errors import ConfigurationError, EmbeddedError, OrmCoreError, QueryError
 from orm_core.migrations.names import quote
 
 logger = logging.getLogger("orm_core.migrations")
+
+
+#: the first half of an owner's lock, "ormc"; the second is its number
+_LOCK_CLASS: Final = 0x6F726D63
+_NAME = re.compile(r"orm_core_scratch_([0-9a-f]{8})_\d+")
 
 
 class ScratchServer:
@@ -29,14 +41,23 @@ class ScratchServer:
         self._given = given
         self._stack = ExitStack()
         self._admin: Database | None = None
+        self._owner = secrets.randbits(31)
+        self._made = 0
 
     def __enter__(self) -> ScratchServer:
         try:
             self._admin = self._administer()
+            self._hold(self._admin)
+            _sweep(self._admin)
         except BaseException:
-            self._stack.close()
+            self.__exit__()
             raise
         return self
+
+    def _hold(self, admin: Database) -> None:
+        """Say that this owner lives, on a connection that stays open."""
+        admin.connect(reuse_if_open=True)
+        admin.execute_sql(f"SELECT pg_try_advisory_lock_shared({_LOCK_CLASS}, {self._owner})")
 
     def _administer(self) -> Database:
         given = self._given
@@ -54,8 +75,19 @@ class ScratchServer:
         from orm_core.database.url import parse
         from orm_core.embedded import EmbeddedPostgres
 
-        server = self._stack.enter_context(EmbeddedPostgres(settings.load().embedded_dir))
-        params = parse(server.url_for("postgres")).connect_params()
+        try:
+            server = self._stack.enter_context(EmbeddedPostgres(settings.load().embedded_dir))
+            url = server.url_for("postgres")
+        except EmbeddedError as error:
+            if refused is None:
+                raise
+            refused.close_all()
+            role = quote(str(refused.connect_params.get("user", "your role")))
+            raise EmbeddedError(
+                "Scratch databases are needed, and the role may create none (a superuser can allow "
+                f"it: ALTER ROLE {role} CREATEDB). {error}"
+            ) from error
+        params = parse(url).connect_params()
         admin = Database(str(params.pop("dbname")), **params)
         if refused is not None:
             theirs, ours = (_major(one) for one in (refused, admin))
@@ -75,7 +107,9 @@ class ScratchServer:
         admin = self._admin
         if admin is None:
             raise ConfigurationError("A ScratchServer is used inside its with block.")
-        name = f"orm_core_scratch_{os.getpid()}_{secrets.token_hex(4)}"
+        self._hold(admin)  # anew, if the connection broke since
+        self._made += 1
+        name = f"orm_core_scratch_{self._owner:08x}_{self._made}"
         admin.execute_sql(f"CREATE DATABASE {quote(name)} TEMPLATE {quote(template)}")
         # Nobody misses what a crash takes of it; each file's COMMIT need not wait for the disk.
         admin.execute_sql(f"ALTER DATABASE {quote(name)} SET synchronous_commit = off")
@@ -85,6 +119,26 @@ class ScratchServer:
         finally:
             database.close_all()
             admin.execute_sql(f"DROP DATABASE IF EXISTS {quote(name)} WITH (FORCE)")
+
+
+def _sweep(admin: Database) -> None:
+    """Drop what owners that are gone left behind."""
+    # The names first: an owner takes its lock before it makes a database.
+    names = admin.execute_sql(
+        "SELECT datname FROM pg_database AS d WHERE datname LIKE 'orm_core_scratch_%%' "
+        "AND pg_has_role(datdba, 'USAGE') "
+        "AND NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.datid = d.oid)"
+    ).fetchall()
+    found = [match for (name,) in names if (match := _NAME.fullmatch(name))]
+    if not found:
+        return
+    sql = "SELECT objid::bigint FROM pg_locks WHERE locktype = 'advisory' AND classid = %s"
+    alive = {owner for (owner,) in admin.execute_sql(sql, (_LOCK_CLASS,)).fetchall()}
+    for match in found:
+        if int(match[1], 16) not in alive:
+            with suppress(QueryError):  # somebody else drops it, or looks into it
+                admin.execute_sql(f"DROP DATABASE IF EXISTS {quote(match[0])}")
+                logger.info("Dropped %s, which a process that is gone had left.", match[0])
 
 
 def _beside(database: Database, name: str) -> Database:

@@ -8,7 +8,8 @@ when it meets a database to which all of them were applied, ``orm-core migrate a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,8 @@ from orm_core.errors import MigrationError
 from orm_core.migrations import catalog, runner
 from orm_core.migrations.catalog import Catalog
 from orm_core.migrations.diff import diff
-from orm_core.migrations.files import MigrationFile, file_name, names_in
+from orm_core.migrations.files import MigrationFile, file_name, names_in, write_whole
+from orm_core.migrations.history import replaced, replaces
 from orm_core.migrations.names import qualified
 from orm_core.migrations.scratch import ScratchServer
 from orm_core.migrations.words import summary
@@ -44,9 +46,15 @@ _BEYOND: Final = (
 def squash(server: ScratchServer, folder: Path, name: str = "squashed") -> Path:
     """Put one file in place of all; answers its path.
 
-    Proved before anything is removed. Raises ``MigrationError`` when the files make more than a
+    Proved before anything is removed; one that was interrupted is taken up. Raises ``MigrationError`` when the files make more than a
     catalog tells, or are one file already.
     """
+    half_done = replaced(folder)
+    if half_done:  # it was interrupted between the one and the many
+        _remove(folder, half_done)
+        return (
+            folder / f"{next(one for one in names_in(folder) if replaces(folder / f'{one}.py'))}.py"
+        )
     old = names_in(folder)
     if len(old) < 2:
         raise MigrationError(f"There is nothing to squash in {folder}: {len(old)} file(s).")
@@ -55,7 +63,7 @@ def squash(server: ScratchServer, folder: Path, name: str = "squashed") -> Path:
         _refuse_beyond(made)
         goal, empty = catalog.read(made), catalog.read(anew)
         file = MigrationFile(
-            file_name(1, name),
+            _free_name(name, old),
             f"Replaces {old[0]} to {old[-1]}: {summary(empty, goal)}.",
             _statements(empty, goal),
             _statements(goal, empty),
@@ -65,11 +73,26 @@ def squash(server: ScratchServer, folder: Path, name: str = "squashed") -> Path:
         if catalog.read(anew) != goal:
             raise MigrationError("The proof failed: one file does not make what all of them make.")
     text = file.text().replace("\n\n\ndef migrate", f"\n\n{_named(old)}\n\n\ndef migrate", 1)
-    for one in old:
-        (folder / f"{one}.py").unlink()
     path = folder / f"{file.name}.py"
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)  # first, so that a crash loses nothing
+    _remove(folder, old)
     return path
+
+
+def _free_name(name: str, taken: Sequence[str]) -> str:
+    """A name that no file has: the history is squashed again and again."""
+    made = file_name(1, name)
+    return next(one for one in (made, *_counted(made)) if one not in taken)
+
+
+def _counted(name: str) -> Iterator[str]:
+    return (f"{name}_{number}" for number in count(2))
+
+
+def _remove(folder: Path, names: Sequence[str]) -> None:
+    # The last first: what is left is a history that the new file stands for in full.
+    for name in reversed(names):
+        (folder / f"{name}.py").unlink()
 
 
 def _statements(old: Catalog, new: Catalog) -> tuple[str, ...]:

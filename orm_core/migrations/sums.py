@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
-from orm_core.migrations.files import names_in
+from orm_core.migrations.files import names_in, write_whole
 
 FILE: Final = "migrations.sum"
 #: how git marks a conflict
@@ -23,7 +23,7 @@ def write(folder: Path) -> Path:
     """Write the sums of all files of the folder."""
     path = folder / FILE
     lines = [f"{digest}  {name}\n" for name, digest in _digests(folder).items()]
-    path.write_text("".join(lines), encoding="utf-8")
+    write_whole(path, "".join(lines))
     return path
 
 

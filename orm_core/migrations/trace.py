@@ -1,0 +1,75 @@
+"""Which statement of a migration file failed: its number and its text, without values of rows."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import Any, Final
+
+import peewee
+
+from orm_core.migrations.catalog import HISTORY
+
+#: what the Router sends around a file's own statements
+_CONTROL = re.compile(
+    r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|SET CONSTRAINTS ALL IMMEDIATE)\b", re.IGNORECASE
+)
+#: statements that can hold values of rows
+_ROWS = re.compile(r"\s*(INSERT|UPDATE|DELETE|MERGE|WITH|SELECT|VALUES|COPY|CALL)\b", re.IGNORECASE)
+_VALUE = re.compile(
+    r"""
+      (?P<name> "(?:[^"]|"")*" | [^\W\d][\w$]* (?! ['\w$] ) )
+    | (?: [EBXU]&? )? '(?:[^'\\]|''|\\.)*' | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ | \d[\d.]*
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+#: characters of a statement that a message shows
+_SHOWN: Final = 300
+
+
+class Trace:
+    """Counts the statements that this thread sends while the block runs."""
+
+    def __init__(self, database: peewee.Database) -> None:
+        self._hooks = database.query_hooks
+        self._thread = threading.get_ident()
+        self._number = 0
+        self._failed: tuple[BaseException, str] | None = None
+        #: whether a COMMIT went through, so that not everything can be rolled back
+        self.committed = False
+
+    def __enter__(self) -> Trace:
+        self._hooks.append(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hooks.remove(self._note)
+
+    def _note(self, event: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        control = _CONTROL.match(event.sql)
+        if not control and f'"{HISTORY}"' not in event.sql:
+            self._number += 1
+        if event.exception is not None:
+            place = control[1].upper() if control else f"statement {self._number}"
+            text = "" if control else f" ({without_values(event.sql)})"
+            self._failed = (event.exception, f"at {place}{text}")
+        elif control and control[1].upper() == "COMMIT":
+            self.committed = True
+
+    def place(self, error: BaseException) -> str:
+        """Where ``error`` came from: "at statement 2 (ALTER TABLE ...)"; empty for no statement."""
+        if self._failed is None:
+            return ""
+        failed, told = self._failed
+        return told if failed in (error, error.__cause__, error.__context__) else ""
+
+
+def without_values(sql: str) -> str:
+    """A statement on one line, cut; literals of one that writes or reads rows are left out."""
+    text = sql.replace("%%", "%")
+    if _ROWS.match(text):
+        text = _VALUE.sub(lambda found: found["name"] or "?", text)
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
