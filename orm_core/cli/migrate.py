@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orm_core.cli import session
+from orm_core.cli import progress, session
 
 if TYPE_CHECKING:
     from orm_core.migrations.effects import FileReport
@@ -32,13 +32,15 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def _migrations(url: str | None, folder: Path | None) -> Iterator[Migrations]:
+def _migrations(
+    url: str | None, folder: Path | None, *, as_json: bool = False
+) -> Iterator[Migrations]:
     from orm_core import registry
     from orm_core.migrations.migrations import Migrations
 
     folder = folder or session.load_settings().migrations_dir
     session.discover()
-    with session.database(url) as database:
+    with session.database(url) as database, progress.shown(quiet=as_json):
         yield Migrations(database, registry, folder)
 
 
@@ -126,14 +128,16 @@ def apply(
     applied with --allow only. --rehearse applies the pending migrations to a copy of the database
     with real data, tells how long each statement takes, and rolls them back where it can.
     """
-    with _migrations(url, folder) as migrations:
-        if plan:
-            _print_plan(migrations.plan(), as_json)
-            return
-        if rehearse is not None:
-            _print_rehearsal(migrations.rehearse(rehearse), as_json)
-            return
-        names = migrations.apply(to, allow=allow)
+    with _migrations(url, folder, as_json=as_json) as migrations:
+        reports = migrations.plan() if plan else None
+        found = migrations.rehearse(rehearse) if rehearse is not None and not plan else None
+        names = migrations.apply(to, allow=allow) if reports is None and found is None else []
+    if reports is not None:
+        _print_plan(reports, as_json)
+        return
+    if found is not None:
+        _print_rehearsal(found, as_json)
+        return
     if as_json:
         click.echo(json.dumps({"applied": names}))
         return
@@ -190,7 +194,7 @@ def _state_of_copy(found: Rehearsal) -> str:
 @_json
 def status(url: str | None, folder: Path | None, as_json: bool) -> None:
     """List the migrations, applied and pending."""
-    with _migrations(url, folder) as migrations:
+    with _migrations(url, folder, as_json=as_json) as migrations:
         found = migrations.status()
     if as_json:
         click.echo(json.dumps({"applied": found.applied, "pending": found.pending}))
@@ -236,7 +240,7 @@ def check(url: str | None, folder: Path | None, as_json: bool) -> None:
     """
     from orm_core.errors import MigrationError
 
-    with _migrations(url, folder) as migrations:
+    with _migrations(url, folder, as_json=as_json) as migrations:
         try:
             migrations.check()
         except MigrationError as error:
@@ -255,7 +259,7 @@ def drift(url: str | None, folder: Path | None, as_json: bool) -> None:
 
     Says what differs, and the SQL that would mend the database.
     """
-    with _migrations(url, folder) as migrations:
+    with _migrations(url, folder, as_json=as_json) as migrations:
         found = migrations.drift()
     if as_json:
         click.echo(json.dumps({"differences": found.differences, "sql": found.sql}))
@@ -347,7 +351,8 @@ def squash(url: str | None, folder: Path | None) -> None:
     Databases that have the old files note the new one in their place when they are migrated next.
     """
     with _migrations(url, folder) as migrations:
-        click.echo(f"wrote  {migrations.squash()}")
+        path = migrations.squash()
+    click.echo(f"wrote  {path}")
 
 
 @migrate.command(name="sum", short_help="Write migrations.sum anew.")

@@ -82,7 +82,7 @@ class Observed(Database):
             super()._send("BEGIN", None)
             try:
                 for setting in self.settings:
-                    super()._send(setting, None)
+                    self.cursor().execute(setting)
                 cursor = super()._send(sql, params, **options)
                 told = [str(notice) for notice in notices]
                 locks = self._locks()
@@ -108,7 +108,10 @@ class Observed(Database):
     # -- asking -----------------------------------------------------------------------------
 
     def _rows(self, sql: str, *params: Any) -> list[Any]:
-        return list(super()._send(sql, params).fetchall())
+        # Not through _send: these are our own statements and not the file's.
+        with self.cursor() as cursor:
+            cursor.execute(sql, params)
+            return list(cursor.fetchall())
 
     def _look(self) -> _State:
         oids = list(self.present)

@@ -611,10 +611,7 @@ def test_sql_of_a_file_that_asks_the_database_says_where_it_ends(offline):
 
 def scratches(url):
     with session(url) as cursor:
-        cursor.execute(
-            "SELECT count(*) FROM pg_database WHERE datname LIKE %s",
-            [f"orm_core_scratch_{os.getpid()}_%"],
-        )
+        cursor.execute("SELECT count(*) FROM pg_database WHERE datname LIKE 'orm_core_scratch_%'")
         return cursor.fetchone()[0]
 
 

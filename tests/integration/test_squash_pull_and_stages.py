@@ -3,9 +3,11 @@
 import itertools
 import types
 from enum import Enum
+from pathlib import Path
 
 import peewee
 import pytest
+from peewee_migrate import Router
 
 from orm_core import (
     BaseModel,
@@ -15,6 +17,7 @@ from orm_core import (
     ForeignKeyField,
     IntegerField,
     TextField,
+    registry,
 )
 from orm_core.database.url import parse
 from orm_core.errors import MigrationError
@@ -299,3 +302,73 @@ def test_a_new_label_may_be_used_at_once(databases, folder):
     migrations.apply()
     database.execute_sql("INSERT INTO things DEFAULT VALUES")
     assert database.execute_sql("SELECT kind FROM things").fetchone() == ("b",)
+
+
+# -- squash, interrupted and again ---------------------------------------------------------------
+
+
+def test_a_squash_that_is_interrupted_loses_no_file_and_is_taken_up(history, folder, monkeypatch):
+    history.apply()
+    names = sorted(one.stem for one in folder.glob("*.py"))
+
+    def crash(_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", crash)
+        with pytest.raises(KeyboardInterrupt):
+            history.squash()
+    assert sorted(one.stem for one in folder.glob("*.py")) == sorted([*names, "001_squashed"])
+    for call in (history.apply, history.plan, registry.router(history.database, folder).run):
+        with pytest.raises(MigrationError, match=r"beside the squashed file.*migrate squash"):
+            call()
+    assert history.database.execute_sql("SELECT count(*) FROM migratehistory").fetchone() == (2,)
+    assert history.squash().stem == "001_squashed"
+    assert [one.stem for one in folder.glob("*.py")] == ["001_squashed"]
+    assert history.apply() == []
+    history.check()
+
+
+def test_a_squashed_history_is_squashed_again(history, databases, folder):
+    history.apply()
+    history.squash()
+    history.apply()
+    Migrations(history.database, Domains(*first_models()), folder).generate("back", drops=True)
+    history.apply()
+    wanted = catalog.read(history.database)
+    assert history.squash().stem == "001_squashed_2"
+    assert history.apply() == []
+    assert history.status().applied == ("001_squashed_2",)
+    anew = Migrations(databases(), history.registry, folder)
+    assert anew.apply() == ["001_squashed_2"]
+    assert catalog.read(anew.database) == wanted
+
+
+def test_a_squashed_file_stands_where_those_it_replaces_stood(history, folder):
+    history.apply()
+    (folder / "003_more.py").write_text("def migrate(migrator, database, *, fake=False): pass\n")
+    history.apply()
+    (folder / "003_more.py").rename(folder / "003_more.away")
+    history.squash()
+    (folder / "003_more.away").rename(folder / "003_more.py")
+    assert history.status().applied == ("001_squashed", "003_more")
+    assert history.apply() == []
+    assert history.status().applied == ("001_squashed", "003_more")
+    assert history.rollback() == ["003_more"]
+
+
+def test_a_stock_router_does_nothing_to_an_old_database_of_a_squashed_history(history, folder):
+    history.apply()
+    before = catalog.read(history.database)
+    history.squash()
+    (folder / "002_more.py").write_text(
+        "def migrate(migrator, database, *, fake=False):\n"
+        "    migrator.sql('CREATE TABLE more (id int)')\n"
+    )
+    with pytest.raises(FileNotFoundError, match="001_first"):
+        Router(history.database, migrate_dir=folder).run()
+    history.database.close()
+    assert catalog.read(history.database) == before
+    assert registry.router(history.database, folder).run() == ["002_more"]
+    history.database.close()
+    assert Router(history.database, migrate_dir=folder).run() == []
