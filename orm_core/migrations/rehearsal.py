@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from orm_core import settings
 from orm_core.database.connection import Database
+from orm_core.database.transactions import unsent
 from orm_core.database.url import parse
 from orm_core.errors import MigrationError
 from orm_core.migrations import runner
@@ -79,6 +80,7 @@ class _Stage(Database):
     def _send(self, sql: str, params: Any, **options: Any) -> Any:
         if not self.rehearsing:
             return super()._send(sql, params, **options)
+        self._open_blocks()
         if sql.startswith(("BEGIN", "COMMIT")) or sql == "ROLLBACK":
             return self._transaction(sql)
         if HISTORY in sql or _SETS.match(sql) or (_SELECTS.match(sql) and not self._in_file):
@@ -93,6 +95,17 @@ class _Stage(Database):
         rows = cursor.rowcount if str(cursor.statusmessage).startswith(_WRITES) else None
         self.timings.append(Timing(text.replace("%%", "%"), seconds, rows))
         return cursor
+
+    def _open_blocks(self) -> None:
+        if not self.rehearsing:
+            super()._open_blocks()
+            return
+        for block in unsent(self._state.transactions):
+            block.sent = True
+            if block.is_savepoint:
+                super()._send(block.opening_sql, None)
+            else:
+                self._transaction(block.opening_sql)
 
     def _transaction(self, sql: str) -> Any:
         self._in_file = sql.startswith("BEGIN")

@@ -8,8 +8,8 @@ when it meets a database to which all of them were applied, ``orm-core migrate a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import count
+from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Final
 
@@ -82,11 +82,8 @@ def squash(server: ScratchServer, folder: Path, name: str = "squashed") -> Path:
 def _free_name(name: str, taken: Sequence[str]) -> str:
     """A name that no file has: the history is squashed again and again."""
     made = file_name(1, name)
-    return next(one for one in (made, *_counted(made)) if one not in taken)
-
-
-def _counted(name: str) -> Iterator[str]:
-    return (f"{name}_{number}" for number in count(2))
+    more = (f"{made}_{number}" for number in count(2))
+    return next(one for one in chain((made,), more) if one not in taken)
 
 
 def _remove(folder: Path, names: Sequence[str]) -> None:
