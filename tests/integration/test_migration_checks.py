@@ -11,6 +11,7 @@ from dataclasses import replace
 import psycopg2
 import pytest
 from click.testing import CliRunner
+from peewee_migrate import Router
 from service_helpers import connect_params, empty_databases
 
 from orm_core import (
@@ -24,7 +25,7 @@ from orm_core import (
     initialize_db,
 )
 from orm_core.cli import main
-from orm_core.migrations import history, runner, scratch, sums
+from orm_core.migrations import history, scratch, sums
 from orm_core.migrations.migrations import Drift, Migrations
 from orm_core.settings import VARIABLES
 
@@ -497,7 +498,8 @@ def test_files_applied_out_of_order_are_compared_as_they_were_applied(rich, url)
     rich.apply()
     write(rich.folder, "002_two", "CREATE TABLE two (id int)")
     assert not rich.drift()
-    runner.apply(rich.database, rich.folder)
+    Router(rich.database, migrate_dir=rich.folder).run()
+    rich.database.close()
     assert history.applied(rich.database) == ("001_rich", "003_three", "002_two")
     assert not rich.drift()
 
