@@ -78,6 +78,7 @@ from orm_core.models.fields import (
 )
 from orm_core.models.identifiers import utcnow, uuid7
 from orm_core.models.references import DeferredForeignKey, ForeignKeyField
+from orm_core.queries.compiled import Compiled, compiled, parameter
 from orm_core.queries.paging import Page
 from orm_core.registry import Domain, Registry, registry
 from orm_core.service import Key, Service, finder
@@ -96,6 +97,7 @@ __all__ = [
     "BooleanField",
     "CharField",
     "CheckViolation",
+    "Compiled",
     "CommitUnknown",
     "ConfigurationError",
     "ConnectTimeout",
@@ -161,10 +163,12 @@ __all__ = [
     "UUIDField",
     "UnknownField",
     "close_db",
+    "compiled",
     "connect_db",
     "db",
     "finder",
     "initialize_db",
+    "parameter",
     "registry",
     "signals",
     "transaction",

@@ -34,6 +34,7 @@ class Settings:
     pool_timeout: float = 10.0
     connect_timeout: int = 5
     statement_timeout: float | None = None
+    prepare: bool = False
     token_keys: str | None = field(default=None, repr=False)
     domains: str | None = None
     migrations_dir: Path = Path("migrations")
@@ -46,6 +47,8 @@ class Settings:
             )
         if not _is_number(self.pool_size, int) or self.pool_size < 1:
             raise ConfigurationError("ORM_CORE_POOL_SIZE / pool_size must be 1 or more.")
+        if not isinstance(self.prepare, bool):
+            raise ConfigurationError("ORM_CORE_PREPARE / prepare must be True or False.")
         if not _is_number(self.connect_timeout, int) or self.connect_timeout < 1:
             raise ConfigurationError(
                 "ORM_CORE_CONNECT_TIMEOUT / connect_timeout must be whole seconds, 1 or more."
@@ -73,6 +76,7 @@ VARIABLES: Final[tuple[tuple[str, str, str], ...]] = (
     ("pool_timeout", "ORM_CORE_POOL_TIMEOUT", "seconds to wait for a free connection"),
     ("connect_timeout", "ORM_CORE_CONNECT_TIMEOUT", "seconds to wait for the server's answer"),
     ("statement_timeout", "ORM_CORE_STATEMENT_TIMEOUT", "seconds a statement may take"),
+    ("prepare", "ORM_CORE_PREPARE", "1: the server keeps the plans of compiled statements"),
     ("token_keys", "ORM_CORE_TOKEN_KEYS", "key ring of encrypted columns: id:hex,id:hex"),
     ("domains", "ORM_CORE_DOMAINS", "names of the domains to discover: users,orders; unset: all"),
     ("migrations_dir", "ORM_CORE_MIGRATIONS_DIR", "folder of the migration files"),
@@ -114,6 +118,11 @@ def load(
 
 
 def _convert(kind: str, variable: str, text: str) -> object:
+    if kind == "bool":
+        known = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
+        if text.lower() not in known:
+            raise ConfigurationError(f"{variable} must be 1 or 0.")
+        return known[text.lower()]
     try:
         if kind == "int":
             return int(text)

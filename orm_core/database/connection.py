@@ -32,6 +32,7 @@ from orm_core.database import decoding, deploy_lock, reachability
 from orm_core.database.diagnostics import translate
 from orm_core.database.events import QueryEvent, signals
 from orm_core.database.pool import Pool, PoolStats
+from orm_core.database.prepared import CompiledSql, Connection, execute_prepared
 from orm_core.database.transactions import Isolation, Transaction, unsent
 from orm_core.database.url import DatabaseUrl, parse
 from orm_core.errors import ConfigurationError, InvalidStatement, InvalidValue, TransactionError
@@ -59,8 +60,8 @@ class _ConnectionContext(peewee.ConnectionContext):
 class Database(peewee.PostgresqlDatabase):
     """A PostgreSQL database behind a pool; the one place that all statements pass.
 
-    Takes what ``peewee.PostgresqlDatabase`` takes, and ``pool_size`` (connections) and
-    ``pool_timeout`` (seconds). Services use the ready-made ``db``.
+    Takes what ``peewee.PostgresqlDatabase`` takes, ``pool_size`` (connections), ``pool_timeout``
+    (seconds) and ``prepare`` (``orm_core.database.prepared``). Services use the ready-made ``db``.
     """
 
     pool: Pool
@@ -71,6 +72,7 @@ class Database(peewee.PostgresqlDatabase):
         *,
         pool_size: int = 10,
         pool_timeout: float = 10.0,
+        prepare: bool = False,
         **connect_params: Any,
     ) -> None:
         """Point at a database (again); open connections of an earlier one are closed."""
@@ -80,6 +82,7 @@ class Database(peewee.PostgresqlDatabase):
             self.close_all()
         self.connect_params: dict[str, Any] = {}
         super().init(database, **connect_params)
+        self._prepare = prepare
         self.pool = Pool(self._open, size=pool_size, timeout=pool_timeout)
         self._deployers: set[int] = set()
         _databases.add(self)
@@ -90,13 +93,15 @@ class Database(peewee.PostgresqlDatabase):
         params = {"dbname": self.database, "host": "localhost", "port": 5432, **self.connect_params}
         started = time.monotonic()
         try:
-            connection = psycopg2.connect(**params)
+            connection = psycopg2.connect(**params, connection_factory=Connection)
         except psycopg2.Error:
             failure = reachability.explain(params, time.monotonic() - started)
         else:
             connection.autocommit = True
             self._set_server_version(connection)
             decoding.set_up(connection)
+            if self._prepare:
+                connection.prepare_statements()
             return connection
         raise failure
 
@@ -201,9 +206,9 @@ class Database(peewee.PostgresqlDatabase):
             self._open_blocks()  # a failure would not tell whether the SAVEPOINT was reached
             return self._run(connection.cursor, sql, params)
         statements = [block.opening_sql for block in opening]
-        text = "".join(f"{one};" for one in statements) + sql
+        before = "".join(f"{one};" for one in statements)
         _mark(opening, sent=True)  # before, so that an interrupt leaves it to a needless ROLLBACK
-        cursor, seconds, failure = self._execute(connection.cursor, text, params)
+        cursor, seconds, failure = self._execute(connection.cursor, sql, params, before)
         if failure is not None and not (connection.closed or self.transaction_failed()):
             # Nothing was sent, or a text that does not parse took its BEGIN down with it.
             _mark(opening, sent=False)
@@ -228,7 +233,7 @@ class Database(peewee.PostgresqlDatabase):
         raise failure
 
     def _execute(
-        self, make_cursor: Callable[[], Any], sql: str, params: Any
+        self, make_cursor: Callable[[], Any], sql: str, params: Any, before: str = ""
     ) -> tuple[Any, float, BaseException | None]:
         """Run a statement; answers its cursor, the seconds it took, and its error in our words."""
         cursor = None
@@ -237,7 +242,10 @@ class Database(peewee.PostgresqlDatabase):
         try:
             cursor = make_cursor()
             started = perf_counter()
-            cursor.execute(sql, params or ())
+            if sql.__class__ is CompiledSql and cursor.connection.prepared is not None:
+                execute_prepared(cursor, sql, params, before)
+            else:
+                cursor.execute(before + sql, params or ())
         except Exception as error:
             failure = translate(error, self._state.conn) or error
         except BaseException as error:
@@ -361,6 +369,7 @@ def initialize_db(
     pool_timeout: float | None = None,
     connect_timeout: int | None = None,
     statement_timeout: float | None = None,
+    prepare: bool | None = None,
 ) -> Database:
     """Point ``db`` at a database. Opens no connection; see ``connect_db``.
 
@@ -376,6 +385,7 @@ def initialize_db(
         "pool_timeout": pool_timeout,
         "connect_timeout": connect_timeout,
         "statement_timeout": statement_timeout,
+        "prepare": prepare,
     }
     config = settings_module.load(given)
     if not config.url:
@@ -397,7 +407,13 @@ def initialize_db(
     if config.statement_timeout is not None:
         options += f" -c statement_timeout={max(1, round(config.statement_timeout * 1000))}"
     params["options"] = f"{params.get('options', '')} {options}".strip()
-    db.init(target.database, pool_size=config.pool_size, pool_timeout=config.pool_timeout, **params)
+    db.init(
+        target.database,
+        pool_size=config.pool_size,
+        pool_timeout=config.pool_timeout,
+        prepare=config.prepare,
+        **params,
+    )
     return db
 
 

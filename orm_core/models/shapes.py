@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import peewee
 
+from orm_core.database.prepared import CompiledSql
 from orm_core.models.columns import CheckedField
 
 #: shapes kept for a model; then they start anew
@@ -61,7 +62,7 @@ def render(query: Any, database: Any) -> tuple[str, list[Any]]:
     if key not in shapes and _same(values, rendered):
         if len(shapes) >= MOST_SHAPES:
             shapes.clear()
-        shapes[key] = sql
+        shapes[key] = CompiledSql(sql)
     return sql, rendered
 
 

@@ -13,13 +13,18 @@ it is compared with would. Soft-deleted rows are seen as the query says.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
 import peewee
 
+from orm_core.database.prepared import CompiledSql
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import is_sql
+from orm_core.models.identifiers import utcnow
+from orm_core.models.payloads import driver_value
+from orm_core.models.soft_delete import SelectQuery, UpdateQuery
 
 
 class Parameter(peewee.ColumnBase):
@@ -30,7 +35,8 @@ class Parameter(peewee.ColumnBase):
         self.convert = convert
 
     def __sql__(self, ctx: Any) -> Any:
-        slot = _Slot(self.name, self.convert or ctx.state.converter or _unchanged)
+        convert = self.convert or ctx.state.converter or _unchanged
+        slot = _Slot(self.name, convert, is_compared=bool(ctx.state.in_expr))
         return ctx.value(slot, converter=False)
 
 
@@ -48,9 +54,16 @@ def parameter(name: str) -> Parameter:
 class _Slot:
     """Where a parameter's value goes among the values of the SQL."""
 
-    def __init__(self, name: str, convert: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, name: str, convert: Callable[[Any], Any], *, is_compared: bool = False
+    ) -> None:
         self.name = name
         self.convert = convert
+        self.is_compared = is_compared
+
+
+#: the parameter of the time of an UPDATE, which no caller can name
+_NOW = "the time"
 
 
 def _unchanged(value: Any) -> Any:
@@ -65,8 +78,11 @@ class Statement:
 
     def __init__(self, query: Any) -> None:
         self._meta = query.model._meta
-        self.sql, values = self._meta.database.get_sql_context().parse(query)
+        sql, values = self._meta.database.get_sql_context().parse(query)
         self.slots = [value for value in values if isinstance(value, _Slot)]
+        # A value's type must be that of its column, which the server infers when it prepares.
+        typed = all(slot.convert is not _unchanged for slot in self.slots)
+        self.sql: str = CompiledSql(sql) if typed else sql
         self._constants = {
             place: value for place, value in enumerate(values) if not isinstance(value, _Slot)
         }
@@ -104,20 +120,22 @@ class Compiled:
     """A query compiled by ``compiled``; call it with a value for each parameter."""
 
     def __init__(self, query: Any) -> None:
-        self._statement = Statement(query)
-        self._names = {slot.name for slot in self._statement.slots}
-        self._returns = isinstance(query, peewee.SelectBase) or bool(query._returning)
+        self._moves = isinstance(query, UpdateQuery)
+        self._returns = not self._moves or bool(query._returning)
+        self._statement = Statement(_with_parameters(query) if self._moves else query)
+        self._slots = [slot for slot in self._statement.slots if slot.name != _NOW]
+        self._names = {slot.name for slot in self._slots}
 
     @property
     def sql(self) -> str:
         """The SQL that is sent."""
-        return str(self._statement.sql)
+        return self._statement.sql
 
     def __repr__(self) -> str:
         return f"<compiled {self.sql}>"
 
     def __call__(self, **values: Any) -> Any:
-        """The rows, or for a write without RETURNING how many it touched.
+        """The rows, or for an UPDATE without RETURNING how many it touched.
 
         Raises ``InvalidValue`` when a parameter is missing, unknown, or does not fit its column.
         """
@@ -133,20 +151,46 @@ class Compiled:
         if values.keys() != self._names:
             wanted = ", ".join(sorted(self._names)) or "no parameters"
             raise InvalidValue(f"This compiled query takes {wanted}; no SQL was sent.")
-        converted: dict[Any, Any] = {}
-        for slot in self._statement.slots:
+        converted: dict[Any, Any] = {_NOW: utcnow()} if self._moves else {}
+        for slot in self._slots:
             value = values[slot.name]
             if is_sql(value):
                 raise InvalidValue(f"{slot.name} takes a value, not SQL; no SQL was sent.")
+            if value is None and slot.is_compared:
+                raise InvalidValue(
+                    f"{slot.name} may not be None, which equals nothing in SQL; compile another "
+                    "query with is_null(). No SQL was sent."
+                )
             converted[slot.name] = slot.convert(value)
         return converted
+
+
+def _with_parameters(query: Any) -> Any:
+    """An UPDATE whose parameters are checked as their columns' values, and that moves the time."""
+    changes = {
+        field: Parameter(value.name, partial(driver_value, field))
+        if isinstance(value, Parameter)
+        else value
+        for field, value in query._update.items()
+    }
+    moved = query.model._meta.fields.get("updated_at")
+    if moved is not None:
+        changes.setdefault(moved, Parameter(_NOW, _unchanged))
+    twin = query.clone()
+    twin._update = changes
+    return twin
 
 
 def compiled(query: Any) -> Compiled:
     """Make the SQL of a query once; see ``orm_core.queries.compiled``.
 
-    Raises ``InvalidValue`` for what is no query of a model.
+    Raises ``InvalidValue`` for what is no SELECT or UPDATE of a model: the values of a new row, and
+    what a soft delete takes along, are other ones each time, so these are left to the services.
     """
-    if not isinstance(query, peewee.BaseQuery) or not hasattr(query, "row_maker"):
-        raise InvalidValue("compiled() takes a query of a model, as in compiled(User.select()).")
+    kind = type(query)
+    if kind not in (SelectQuery, UpdateQuery) or getattr(query, "_load_tree", None):
+        raise InvalidValue(
+            "compiled() takes a select() or update() of a model, without with_related(); use a "
+            "service's verbs for the rest."
+        )
     return Compiled(query)
