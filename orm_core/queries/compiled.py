@@ -175,7 +175,7 @@ def _with_parameters(query: Any) -> Any:
     }
     moved = query.model._meta.fields.get("updated_at")
     if moved is not None:
-        changes.setdefault(moved, Parameter(_NOW, _unchanged))
+        changes.setdefault(moved, Parameter(_NOW, moved.db_value))
     twin = query.clone()
     twin._update = changes
     return twin
