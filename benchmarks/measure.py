@@ -1,0 +1,178 @@
+"""One run: results checked equal, instructions counted, time taken."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from benchmarks.contenders import BASELINE, CONTENDERS
+from benchmarks.counting import Count, Meter
+from benchmarks.delay import delayed
+from benchmarks.process import Broken, Process
+from benchmarks.server import Server, given_or_embedded
+from benchmarks.workloads import Workload
+
+#: added to each round trip of the workloads that are delayed
+DELAY = 0.005
+
+
+@dataclass
+class Cell:
+    """What one contender's workload cost a call; None where it was not measured."""
+
+    client: float | None = None
+    server: float | None = None
+    seconds: float | None = None
+    #: why it can't do this workload
+    unable: str | None = None
+
+    @property
+    def instructions(self) -> float | None:
+        """Client and server together, the client alone where the server's are not counted."""
+        return None if self.client is None else self.client + (self.server or 0)
+
+
+@dataclass
+class Results:
+    """What a run found."""
+
+    workloads: list[Workload]
+    cells: dict[tuple[str, str], Cell] = field(default_factory=dict)
+    versions: dict[str, dict[str, str]] = field(default_factory=dict)
+    returns: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+    server: str = ""
+    how: str = "not counted"
+
+    def cell(self, workload: str, contender: str) -> Cell:
+        """What is known of it."""
+        return self.cells.setdefault((workload, contender), Cell())
+
+    def ratio(self, workload: str, contender: str, figure: str) -> float | None:
+        """A figure of a cell as a multiple of the baseline's."""
+        base = getattr(self.cell(workload, BASELINE), figure)
+        value = getattr(self.cell(workload, contender), figure)
+        return value / base if base and value is not None else None
+
+
+class Team:
+    """The contenders' processes on one server, each with its database."""
+
+    def __init__(
+        self, server: Server, names: Iterable[str], results: Results, command: tuple[str, ...] = ()
+    ) -> None:
+        self._results = results
+        self._stack = contextlib.ExitStack()
+        self.processes: dict[str, Process] = {}
+        self.urls: dict[str, str] = {}
+        for name in names:
+            url = server.database(name)
+            process = Process(name, url, command)
+            if process.unable:
+                results.absent[name] = process.unable
+                continue
+            self._stack.callback(process.close)
+            self.processes[name], self.urls[name] = process, url
+            results.versions[name], results.returns[name] = process.versions, process.returns
+
+    def __enter__(self) -> Team:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def able(self, workload: Workload) -> list[Process]:
+        """Those who do this workload, after one call each whose results have to be equal."""
+        found, expected = [], None
+        for name, process in self.processes.items():
+            only = CONTENDERS[name].only
+            if workload.key in only or not (only or workload.key == "W12" != name):
+                call = "find" if workload.call == "mixed" else workload.call
+                reply = process.ask(call=call, start=workload.first, times=1, show=True)
+                if "unable" in reply:
+                    self._results.cell(workload.key, name).unable = reply["unable"]
+                    continue
+                expected = expected or reply["result"]
+                if reply["result"] != expected:
+                    raise Broken(
+                        f"{workload.key}: {name} answers {str(reply['result'])[:500]}, "
+                        f"the others {str(expected)[:500]}"
+                    )
+                found.append(process)
+        return found
+
+
+def count(meter: Meter, names: Sequence[str], results: Results) -> None:
+    """Instructions of each workload and contender."""
+    results.how = meter.how
+    with meter.server() as server, Team(server, names, results, meter.command) as team:
+        results.server = server.version
+        for workload in results.workloads:
+            if not workload.counted:
+                continue
+            for process in team.able(workload):
+                note(f"counting {workload.key} {process.name}")
+                shape = {
+                    "call": workload.call,
+                    "threads": workload.threads,
+                    "checkout": workload.checkout,
+                }
+                start = workload.first + 1
+                process.ask(**shape, start=start, times=workload.warm)
+                start += workload.warm
+                empty = meter.count(process, {**shape, "start": start, "times": 0})
+                full = meter.count(process, {**shape, "start": start, "times": workload.counted})
+                cost: Count = full.minus(empty)
+                cell = results.cell(workload.key, process.name)
+                cell.client = cost.client / workload.counted
+                cell.server = None if cost.server is None else cost.server / workload.counted
+
+
+def clock(names: Sequence[str], repeat: int, results: Results) -> None:
+    """Seconds of each workload and contender: the median of rounds that take turns."""
+    with given_or_embedded() as server, Team(server, names, results) as team:
+        results.server = server.version
+        for workload in results.workloads:
+            able = team.able(workload)
+            with contextlib.ExitStack() as stack:
+                if workload.delayed:
+                    able = [_far(stack, team.urls[one.name], one.name) for one in able]
+                _rounds(workload, able, repeat, results)
+
+
+def _far(stack: contextlib.ExitStack, url: str, name: str) -> Process:
+    process = Process(name, stack.enter_context(delayed(url, DELAY)))
+    stack.callback(process.close)
+    return process
+
+
+def _rounds(
+    workload: Workload, processes: list[Process], repeat: int, results: Results
+) -> None:
+    shape = {
+        "call": workload.call,
+        "threads": workload.threads,
+        "checkout": workload.checkout,
+    }
+    start = workload.first + 1
+    for process in processes:
+        note(f"timing {workload.key} {process.name}")
+        process.ask(**shape, start=start, times=workload.warm)
+    start += workload.warm
+    taken: dict[str, list[float]] = {process.name: [] for process in processes}
+    for _ in range(repeat):
+        for process in processes:
+            reply = process.ask(**shape, start=start, times=workload.timed)
+            taken[process.name].append(reply["seconds"] / workload.timed)
+        start += workload.timed
+    for name, seconds in taken.items():
+        results.cell(workload.key, name).seconds = statistics.median(seconds)
+
+
+def note(text: str) -> None:
+    """Say what goes on, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r{text:<60}", end="", file=sys.stderr)
