@@ -86,23 +86,31 @@ class Team:
 
     def able(self, workload: Workload) -> list[Process]:
         """Those who do this workload, after one call each whose results have to be equal."""
-        found, expected = [], None
+        found: list[Process] = []
+        expected = None
         for name, process in self.processes.items():
-            only = CONTENDERS[name].only
-            if workload.key in only or not (only or workload.key == "W12" != name):
-                call = "find" if workload.call == "mixed" else workload.call
-                reply = process.ask(call=call, start=workload.first, times=1, show=True)
-                if "unable" in reply:
-                    self._results.cell(workload.key, name).unable = reply["unable"]
-                    continue
-                expected = expected or reply["result"]
-                if reply["result"] != expected:
-                    raise Broken(
-                        f"{workload.key}: {name} answers {str(reply['result'])[:500]}, "
-                        f"the others {str(expected)[:500]}"
-                    )
-                found.append(process)
+            if not takes_part(name, workload):
+                continue
+            reason = process.unable_to.get(workload.key)
+            if reason:
+                self._results.cell(workload.key, name).unable = reason
+                continue
+            call = "find" if workload.call == "mixed" else workload.call
+            reply = process.ask(call=call, start=workload.first, times=1, show=True)
+            expected = expected or reply["result"]
+            if reply["result"] != expected:
+                raise Broken(
+                    f"{workload.key}: {name} answers {str(reply['result'])[:500]}, "
+                    f"the others {str(expected)[:500]}"
+                )
+            found.append(process)
         return found
+
+
+def takes_part(name: str, workload: Workload) -> bool:
+    """Whether the contender is there for this workload."""
+    only = CONTENDERS[name].only
+    return workload.key in only or not (only or workload.key == "W12")
 
 
 def count(meter: Meter, names: Sequence[str], results: Results) -> None:

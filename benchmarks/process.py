@@ -28,6 +28,7 @@ class Process:
         )
         hello = self._read()
         self.unable: str | None = hello.get("unable")
+        self.unable_to: dict[str, str] = hello.get("unable_to", {})
         self.returns: str = hello.get("returns", "")
         self.versions: dict[str, str] = hello.get("versions", {})
         if self.unable:
