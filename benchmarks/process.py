@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import Any
 
+from benchmarks.contenders import drizzle
+
 
 class Broken(Exception):
     """A contender's process failed; the text is its own."""
@@ -19,9 +21,11 @@ class Process:
         self, name: str, url: str, command: tuple[str, ...] = (), pool_size: int = 10
     ) -> None:
         self.name = name
-        program = [*command, sys.executable, "-m", "benchmarks.worker"]
+        program = [sys.executable, "-m", "benchmarks.worker", name, url, str(pool_size)]
+        if name == "drizzle":
+            program = drizzle.command(url, pool_size)
         self._process = subprocess.Popen(
-            [*program, name, url, str(pool_size)],
+            [*command, *program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

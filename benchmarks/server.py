@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -41,7 +40,7 @@ STEADY = ("-c", "autovacuum=off", "-c", "max_parallel_workers_per_gather=0", "-c
 
 
 class Server:
-    """A PostgreSQL with a template of the benchmark's database."""
+    """A PostgreSQL that copies the benchmark's database for each contender."""
 
     def __init__(self, url: str) -> None:
         self._url = parse(url)
@@ -49,6 +48,9 @@ class Server:
         with self._admin("postgres") as cursor:
             cursor.execute("SHOW server_version")
             self.version = str(cursor.fetchone()[0]).split()[0]
+
+    def make_template(self) -> None:
+        """Migrate and fill the database that the others are copies of."""
         self._create(TEMPLATE)
         params = self._url.replace_database(TEMPLATE).connect_params()
         database = Database(str(params.pop("dbname")), **params)
@@ -102,38 +104,48 @@ def url_text(url: DatabaseUrl) -> str:
 def given_or_embedded() -> Iterator[Server]:
     """The server of ``DATABASE_URL`` (its role must be allowed to create databases), or ours."""
     url = os.environ.get("DATABASE_URL")
-    with contextlib.ExitStack() as stack:
-        if not url:
-            url = stack.enter_context(embedded(()))
-        server = Server(url)
-        stack.callback(server.close)
+    if not url:
+        with under(()) as server:
+            yield server
+        return
+    server = Server(url)
+    server.make_template()
+    try:
         yield server
+    finally:
+        server.close()
 
 
 @contextmanager
 def under(command: tuple[str, ...]) -> Iterator[Server]:
     """A server of our own whose processes run under ``command``, valgrind for example."""
-    with embedded(command) as url:
-        yield Server(url)
-
-
-@contextmanager
-def embedded(command: tuple[str, ...]) -> Iterator[str]:
-    """The URL of a server in a new folder, gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="orm_core-benchmark-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # as root, the server's own user must get through
-        bin_dir = _wrap(folder, command)
-        before = os.environ.get("ORM_CORE_PG_BINDIR")
-        os.environ["ORM_CORE_PG_BINDIR"] = str(bin_dir)
-        server = EmbeddedPostgres(folder / "server", durable=False)
+        embedded = EmbeddedPostgres(folder / "server", durable=False)
         try:
-            yield server.start().url_for("postgres")
+            server = Server(embedded.start().url_for("postgres"))
+            server.make_template()
+            embedded.stop()
+            with _programs(_wrap(folder, command)):
+                embedded.start()
+            yield server
         finally:
-            server.remove()
-            os.environ.pop("ORM_CORE_PG_BINDIR")
-            if before is not None:
-                os.environ["ORM_CORE_PG_BINDIR"] = before
+            embedded.remove()
+
+
+@contextmanager
+def _programs(folder: Path) -> Iterator[None]:
+    """PostgreSQL's programs are those of this folder."""
+    name = "ORM_CORE_PG_BINDIR"
+    before = os.environ.get(name)
+    os.environ[name] = str(folder)
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def _wrap(folder: Path, command: tuple[str, ...]) -> Path:
