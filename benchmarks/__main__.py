@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from benchmarks import report
+from benchmarks import imports, report
 from benchmarks.contenders import BASELINE, CONTENDERS
 from benchmarks.counting import best_meter
 from benchmarks.measure import Results, clock, count
@@ -41,9 +40,13 @@ def main() -> None:
                 count(meter, names, results)
         if options.repeat:
             clock(names, options.repeat, results)
-    if sys.stderr.isatty():
-        print(file=sys.stderr)
+    if "W13" in keys:
+        results.imports = imports.measure()
     report.show(results)
+    if options.json:
+        options.json.write_text(report.as_json(results))
+    if options.docs:
+        report.write_docs(results)
 
 
 if __name__ == "__main__":

@@ -62,12 +62,13 @@ class Meter(Protocol):
 
 
 class Callgrind:
-    """Clients and backends under valgrind."""
+    """Clients and, unless ``client_only``, backends under valgrind."""
 
     how = "callgrind, user instructions"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, client_only: bool = False) -> None:
         self._folder = folder
+        self._client_only = client_only
         folder.chmod(0o777)  # the server's user writes its counts here
         tool = ("valgrind", "-q", "--tool=callgrind", f"--vgdb-prefix={folder}/vgdb")
         self._files = f"--callgrind-out-file={folder}/out.%p"
@@ -75,19 +76,24 @@ class Callgrind:
         # A backend counts from the start and writes down its count when it is asked for its pid.
         self._server = (*tool, self._files, "--dump-before=pg_backend_pid")
 
+    @staticmethod
+    def there() -> bool:
+        """Whether valgrind is installed."""
+        return bool(shutil.which("valgrind") and shutil.which("vgdb"))
+
     def server(self) -> AbstractContextManager[Server]:
-        return under(self._server)
+        return under(() if self._client_only else self._server)
 
     def count(self, process: Process, orders: dict[str, Any]) -> Count:
-        one_connection = orders["threads"] == 1
-        if one_connection:
+        with_server = orders["threads"] == 1 and not self._client_only
+        if with_server:
             backend = process.ask(**MARK)["result"]
         self._tell(process, "instrumentation", "on")
         process.ask(**orders)
         self._tell(process, "instrumentation", "off")
         self._tell(process, "dump")
         client = self._newest(process.pid)
-        if not one_connection:
+        if not with_server:
             return Count(client, None)
         process.ask(**MARK)
         return Count(client, self._newest(backend))
@@ -211,11 +217,17 @@ def best_meter(wanted: str = "auto") -> Iterator[Meter | None]:
         except OSError:
             if wanted == "hardware":
                 raise SystemExit("This machine gives no access to hardware counters.") from None
-    there = shutil.which("valgrind") and shutil.which("vgdb")
-    if wanted == "none" or (wanted == "auto" and not there):
+    if wanted == "none" or (wanted == "auto" and not Callgrind.there()):
         yield None
         return
-    if not there:
+    if not Callgrind.there():
         raise SystemExit("callgrind needs valgrind.")
+    with callgrind() as meter:
+        yield meter
+
+
+@contextmanager
+def callgrind(*, client_only: bool = False) -> Iterator[Callgrind]:
+    """Callgrind, with a folder for its files."""
     with tempfile.TemporaryDirectory(prefix="orm_core-callgrind-") as folder:
-        yield Callgrind(Path(folder))
+        yield Callgrind(Path(folder), client_only=client_only)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from benchmarks.contenders import BASELINE, CONTENDERS
 from benchmarks.counting import Count, Meter
 from benchmarks.delay import delayed
+from benchmarks.imports import Import
 from benchmarks.process import Broken, Process
 from benchmarks.server import Server, given_or_embedded
 from benchmarks.workloads import Workload
@@ -44,6 +45,7 @@ class Results:
     versions: dict[str, dict[str, str]] = field(default_factory=dict)
     returns: dict[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    imports: dict[str, Import] = field(default_factory=dict)
     server: str = ""
     how: str = "not counted"
 
@@ -129,8 +131,9 @@ def count(meter: Meter, names: Sequence[str], results: Results) -> None:
                     "checkout": workload.checkout,
                 }
                 start = workload.first + 1
-                process.ask(**shape, start=start, times=workload.warm)
-                start += workload.warm
+                warm = workload.warm * CONTENDERS[process.name].warm
+                process.ask(**shape, start=start, times=warm)
+                start += warm
                 empty = meter.count(process, {**shape, "start": start, "times": 0})
                 full = meter.count(process, {**shape, "start": start, "times": workload.counted})
                 cost: Count = full.minus(empty)
@@ -168,8 +171,9 @@ def _rounds(
     start = workload.first + 1
     for process in processes:
         note(f"timing {workload.key} {process.name}")
-        process.ask(**shape, start=start, times=workload.warm)
-    start += workload.warm
+        warm = workload.warm * CONTENDERS[process.name].warm + workload.timed
+        process.ask(**shape, start=start, times=warm)
+    start += workload.warm * max(one.warm for one in CONTENDERS.values()) + workload.timed
     taken: dict[str, list[float]] = {process.name: [] for process in processes}
     for _ in range(repeat):
         for process in processes:
@@ -181,6 +185,5 @@ def _rounds(
 
 
 def note(text: str) -> None:
-    """Say what goes on, on a terminal."""
-    if sys.stderr.isatty():
-        print(f"\r{text:<60}", end="", file=sys.stderr)
+    """Say what goes on."""
+    print(text, file=sys.stderr)

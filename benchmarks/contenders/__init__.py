@@ -15,6 +15,8 @@ class Entry:
     module: str
     options: dict[str, Any] = field(default_factory=dict)
     only: tuple[str, ...] = ()
+    #: times the warm-up calls; a compiler that works at run time needs more
+    warm: int = 1
 
 
 CONTENDERS: Final = {
@@ -29,7 +31,7 @@ CONTENDERS: Final = {
     "django": Entry("django_orm"),
     "piccolo": Entry("piccolo_orm"),
     "tortoise": Entry("tortoise_orm"),
-    "drizzle": Entry("drizzle"),
+    "drizzle": Entry("drizzle", warm=20),
 }
 #: the one that the others are measured by
 BASELINE: Final = "psycopg2"
