@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import sys
 from pathlib import Path
 
 from benchmarks import imports, report
@@ -22,8 +24,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
     parser.add_argument("--docs", action="store_true", help="write docs/performance.md")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("Ended from outside."))  # and clean up
     keys = options.only.split(",") if options.only else [*WORKLOADS, "W13"]
-    names = [name for name in options.peers.split(",")] if options.peers else list(CONTENDERS)
+    names = options.peers.split(",") if options.peers else list(CONTENDERS)
     for kind, given, known in (
         ("workload", keys, [*WORKLOADS, "W13"]),
         ("contender", names, list(CONTENDERS)),

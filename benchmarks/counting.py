@@ -149,9 +149,7 @@ def open_counter(
     Raises ``OSError``.
     """
     flags = _INHERIT | _EXCLUDE_HYPERVISOR | (0 if kernel else _EXCLUDE_KERNEL)
-    attributes = _Attributes(
-        type=kind, size=ctypes.sizeof(_Attributes), config=config, flags=flags
-    )
+    attributes = _Attributes(type=kind, size=ctypes.sizeof(_Attributes), config=config, flags=flags)
     libc = ctypes.CDLL(None, use_errno=True)
     number = _SYSCALL.get(platform.machine())
     if number is None:

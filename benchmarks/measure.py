@@ -124,7 +124,6 @@ def count(meter: Meter, names: Sequence[str], results: Results) -> None:
             if not workload.counted:
                 continue
             for process in team.able(workload):
-                note(f"counting {workload.key} {process.name}")
                 shape = {
                     "call": workload.call,
                     "threads": workload.threads,
@@ -140,6 +139,8 @@ def count(meter: Meter, names: Sequence[str], results: Results) -> None:
                 cell = results.cell(workload.key, process.name)
                 cell.client = cost.client / workload.counted
                 cell.server = None if cost.server is None else cost.server / workload.counted
+                server_part = "" if cell.server is None else f", server {cell.server:,.0f}"
+                note(f"{workload.key} {process.name}: client {cell.client:,.0f}{server_part}")
 
 
 def clock(names: Sequence[str], repeat: int, results: Results) -> None:
@@ -160,9 +161,7 @@ def _far(stack: contextlib.ExitStack, url: str, name: str) -> Process:
     return process
 
 
-def _rounds(
-    workload: Workload, processes: list[Process], repeat: int, results: Results
-) -> None:
+def _rounds(workload: Workload, processes: list[Process], repeat: int, results: Results) -> None:
     shape = {
         "call": workload.call,
         "threads": workload.threads,
@@ -170,7 +169,6 @@ def _rounds(
     }
     start = workload.first + 1
     for process in processes:
-        note(f"timing {workload.key} {process.name}")
         warm = workload.warm * CONTENDERS[process.name].warm + workload.timed
         process.ask(**shape, start=start, times=warm)
     start += workload.warm * max(one.warm for one in CONTENDERS.values()) + workload.timed
@@ -181,7 +179,9 @@ def _rounds(
             taken[process.name].append(reply["seconds"] / workload.timed)
         start += workload.timed
     for name, seconds in taken.items():
-        results.cell(workload.key, name).seconds = statistics.median(seconds)
+        median = statistics.median(seconds)
+        results.cell(workload.key, name).seconds = median
+        note(f"{workload.key} {name}: {median * 1e6:,.0f} microseconds")
 
 
 def note(text: str) -> None:

@@ -55,9 +55,14 @@ class Process:
     ) -> dict[str, Any]:
         """Have it make the calls. Raises ``Broken``."""
         assert self._process.stdin is not None
-        orders = dict(
-            call=call, start=start, times=times, threads=threads, checkout=checkout, show=show
-        )
+        orders = {
+            "call": call,
+            "start": start,
+            "times": times,
+            "threads": threads,
+            "checkout": checkout,
+            "show": show,
+        }
         self._process.stdin.write(json.dumps(orders) + "\n")
         self._process.stdin.flush()
         answer = self._read()

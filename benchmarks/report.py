@@ -185,9 +185,7 @@ def _figures(results: Results) -> str:
         ]
         for name in contenders(results)
     ]
-    parts.append(
-        "### Who took part\n\n" + _markdown([["", "a row is a", "versions"], *versions])
-    )
+    parts.append("### Who took part\n\n" + _markdown([["", "a row is a", "versions"], *versions]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -61,9 +61,9 @@ WORKLOADS: Final = {
         Workload("W3", "update returning", "update", 40, 200),
         Workload("W4", "soft delete", "soft_delete", 40, 100),
         Workload("W5", "user + session, two tokens sealed", "sign_up", 20, 100),
-        Workload("W9", f"insert of {BULK:,}", "bulk", 1, 1, warm=0),
         Workload("W11", "8 threads mixed", "mixed", 80, 400, threads=8, checkout=True),
         Workload("W12", "find by e-mail without metrics", "find", 40, 300),
+        Workload("W9", f"insert of {BULK:,}", "bulk", 1, 1, warm=0),
         Workload(
             "W14",
             "16 threads, 10 connections, 5 ms away",

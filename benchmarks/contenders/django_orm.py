@@ -10,8 +10,8 @@ from typing import Any
 
 import django
 from django.conf import settings
-from django.db import connection as link
 from django.db import close_old_connections, connections, models, transaction
+from django.db import connection as link
 from psycopg2.extensions import parse_dsn
 
 from benchmarks.contenders import EXPIRES, TOKENS, Base

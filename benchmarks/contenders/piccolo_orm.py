@@ -26,14 +26,12 @@ from benchmarks.sealing import seal
 from benchmarks.workloads import MANY, PAGE, PARENTS, bulk_totals, key_of, new_user, user_number
 from orm_core.database.url import parse
 
-engine = PostgresEngine(config={})
-
 
 def now() -> datetime:
     return datetime.now(UTC)
 
 
-class User(Table, tablename="users", db=engine):
+class User(Table, tablename="users"):
     id = UUID(primary_key=True, default=uuid.uuid4)
     email = Text()
     first_name = Text()
@@ -45,7 +43,7 @@ class User(Table, tablename="users", db=engine):
     deleted_at = Timestamptz(null=True, default=None)
 
 
-class Session(Table, tablename="sessions", db=engine):
+class Session(Table, tablename="sessions"):
     id = UUID(primary_key=True, default=uuid.uuid4)
     user_id = ForeignKey(User)
     status = Varchar(default="active")
@@ -68,7 +66,7 @@ class Session(Table, tablename="sessions", db=engine):
     deleted_at = Timestamptz(null=True, default=None)
 
 
-class Order(Table, tablename="orders", db=engine):
+class Order(Table, tablename="orders"):
     id = UUID(primary_key=True, default=uuid.uuid4)
     user_id = ForeignKey(User)
     status = Text(default="pending")
@@ -84,14 +82,18 @@ class Contender(Base):
 
     def __init__(self, url: str, pool_size: int = 10) -> None:
         target = parse(url)
-        engine.config = {
-            "host": target.host,
-            "port": target.port,
-            "user": target.user,
-            "password": target.password,
-            "database": target.database,
-            "ssl": False,
-        }
+        self._engine = PostgresEngine(
+            {
+                "host": target.host,
+                "port": target.port,
+                "user": target.user,
+                "password": target.password,
+                "database": target.database,
+                "ssl": False,
+            }
+        )
+        for table in (User, Session, Order):
+            table._meta.db = self._engine
         self._pool_size = pool_size
 
     def versions(self) -> dict[str, str]:
@@ -100,8 +102,8 @@ class Contender(Base):
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
         # Its queries take a connection of the pool each; one is held by a transaction only.
-        if engine.pool is None:
-            await engine.start_connection_pool(min_size=1, max_size=self._pool_size)
+        if self._engine.pool is None:
+            await self._engine.start_connection_pool(min_size=1, max_size=self._pool_size)
         yield None
 
     async def mark(self, index: int) -> Any:
@@ -160,7 +162,7 @@ class Contender(Base):
         return Order(**rows[0], _exists_in_db=True)
 
     async def sign_up(self, index: int) -> Any:
-        async with engine.transaction():
+        async with self._engine.transaction():
             user = await self.create(index)
             key = uuid.uuid4()
             values: dict[str, Any] = {}
@@ -182,7 +184,7 @@ class Contender(Base):
         user = uuid.UUID(key_of(1))
         orders = [Order(user_id=user, status="paid", total=total) for total in bulk_totals()]
         ids: list[Any] = []
-        async with engine.transaction():
+        async with self._engine.transaction():
             for start in range(0, len(orders), 1000):
                 ids += await Order.insert(*orders[start : start + 1000])
         return [row["id"] for row in ids]

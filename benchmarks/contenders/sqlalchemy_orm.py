@@ -14,10 +14,12 @@ from sqlalchemy.dialects.postgresql import ENUM, JSONB
 from sqlalchemy.orm import (
     DeclarativeBase,
     Mapped,
-    Session as OrmSession,
     mapped_column,
     relationship,
     selectinload,
+)
+from sqlalchemy.orm import (
+    Session as OrmSession,
 )
 
 from benchmarks.contenders import EXPIRES, TOKENS, Base
