@@ -7,7 +7,7 @@ import os
 from contextlib import AbstractContextManager
 from typing import Any
 
-from peewee import Load
+from peewee import PREFETCH_TYPE, Load
 
 from benchmarks.contenders import EXPIRES, TOKENS, Base, Unable
 from benchmarks.sealing import KEY_RING
@@ -64,7 +64,8 @@ class Contender(Base):
         return UsersService.list(limit=MANY)
 
     def relations(self, index: int) -> Any:
-        users = User.select().order_by(User.id).limit(PARENTS).with_related(Load(User.sessions))
+        sessions = Load(User.sessions, strategy=PREFETCH_TYPE.MATERIALIZE)  # by the users' ids
+        users = User.select().order_by(User.id).limit(PARENTS).with_related(sessions)
         return [(user, list(user.sessions)) for user in users]
 
     def create(self, index: int) -> Any:
