@@ -23,7 +23,7 @@ CONTENDERS: Final = {
     "psycopg2": Entry("psycopg2_plain"),
     "orm_core": Entry("orm_core_services"),
     "orm_core prepared": Entry("orm_core_services", {"prepare": True}),
-    "orm_core records": Entry("orm_core_services", {"records": True}, ("W7", "W8")),
+    "orm_core records": Entry("orm_core_services", {"records": True}, ("W7",)),
     "orm_core no metrics": Entry("orm_core_services", {"metrics": False}, ("W12",)),
     "peewee": Entry("peewee_orm"),
     "sqlalchemy": Entry("sqlalchemy_orm"),

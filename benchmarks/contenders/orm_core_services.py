@@ -35,8 +35,9 @@ class Contender(Base):
             if "prepare" not in {field.name for field in dataclasses.fields(Settings)}:
                 raise Unable("there is no setting for prepared statements")
             options["prepare"] = True
+        self._records = records
         if records:
-            raise Unable("there is no record reading")
+            self.returns = "record"
         if metrics:
             registry.discover()
         initialize_db(url, **options)
@@ -61,6 +62,8 @@ class Contender(Base):
         return UsersService.page(size=PAGE).items
 
     def many(self, index: int) -> Any:
+        if self._records:
+            return list(User.select().order_by(User.id).limit(MANY).records())
         return UsersService.list(limit=MANY)
 
     def relations(self, index: int) -> Any:
