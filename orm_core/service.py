@@ -74,7 +74,7 @@ class Verb:
         self, service: type[Service[Any]], action: str, logger: Logger | None, tx: Any
     ) -> None:
         self._model = service.model
-        self._action = f"service:{action}"
+        self._verb = action
         self._logger = logger
         self._tx = tx
 
@@ -89,20 +89,24 @@ class Verb:
         return _is_key(self._model, id)
 
     def __enter__(self) -> Verb:
-        check_logger(self._logger)
-        try:
+        if self._logger is not None:
+            check_logger(self._logger)
+        if self._tx is not None:
             self._check_tx()
+        return self
+
+    @property
+    def _action(self) -> str:
+        return f"service:{self._verb}"
+
+    def _check_tx(self) -> None:
+        try:
+            if not isinstance(self._tx, Transaction):
+                raise InvalidValue("tx must be what `with transaction() as tx:` gives.")
+            self._tx.check(self.database)
         except OrmCoreError as error:
             self._log_failure(error)
             raise
-        return self
-
-    def _check_tx(self) -> None:
-        if self._tx is None:
-            return
-        if not isinstance(self._tx, Transaction):
-            raise InvalidValue("tx must be what `with transaction() as tx:` gives.")
-        self._tx.check(self.database)
 
     def __exit__(
         self,
@@ -125,7 +129,7 @@ class Verb:
     @property
     def _doing(self) -> str:
         """``find_by_email`` -> "find user", ``create_many`` -> "create users"."""
-        words = self._action.partition(":")[2]
+        words = self._verb
         what = re.sub(r"_(by_.*|many|where)$", "", words).replace("_", " ")
         noun = self._noun.replace("_", " ")
         several = words.endswith(("_many", "_where")) or words in {"list", "page", "count"}
@@ -474,12 +478,16 @@ class Finder:
     def __init__(self, fields: tuple[Any, ...]) -> None:
         self._fields = fields
         self._name = "find_by"
+        self._bound: dict[type, Any] = {}
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
     def __get__(self, instance: None, owner: type[Service[M]]) -> Find[M]:
-        return Find(owner, self._name, self._fields)
+        find: Find[M] | None = self._bound.get(owner)
+        if find is None:
+            find = self._bound[owner] = Find(owner, self._name, self._fields)
+        return find
 
 
 class Find(Generic[M]):

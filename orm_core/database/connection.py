@@ -18,7 +18,7 @@ import logging
 import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar, overload
@@ -30,7 +30,7 @@ from psycopg2 import extensions
 from orm_core import settings as settings_module
 from orm_core.database import decoding, deploy_lock, reachability
 from orm_core.database.diagnostics import translate
-from orm_core.database.events import QueryEvent, signals
+from orm_core.database.events import signals
 from orm_core.database.pool import Pool, PoolStats
 from orm_core.database.prepared import CompiledSql, Connection, execute_prepared
 from orm_core.database.transactions import Isolation, Transaction, unsent
@@ -38,12 +38,13 @@ from orm_core.database.url import DatabaseUrl, parse
 from orm_core.errors import ConfigurationError, InvalidStatement, InvalidValue, TransactionError
 
 logger = logging.getLogger("orm_core.database")
+_is_debugging = logger.isEnabledFor
 F = TypeVar("F", bound=Callable[..., Any])
 
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
-def _mark(blocks: list[Transaction], *, sent: bool) -> None:
+def _mark(blocks: Iterable[Transaction], *, sent: bool) -> None:
     for block in blocks:
         block.sent = sent
 
@@ -175,7 +176,7 @@ class Database(peewee.PostgresqlDatabase):
 
     def _execute_cursor(self, sql: str, params: Any, **cursor_options: Any) -> Any:
         # Not execute_sql: peewee-migrate replaces that one while it replays old files.
-        if deploy_lock.is_routers(sql):
+        if sql.__class__ is not CompiledSql and deploy_lock.is_routers(sql):
             self.begin_deploy()
         state = self._state
         if not state.closed:
@@ -195,48 +196,25 @@ class Database(peewee.PostgresqlDatabase):
         state = self._state
         if cursor_options or state.closed:
             return self._run(partial(self.cursor, **cursor_options), sql, params)
-        if state.transactions and (opening := unsent(state.transactions)):
-            return self._run_first(opening, sql, params)
-        return self._run(state.conn.cursor, sql, params)
-
-    def _run_first(self, opening: list[Transaction], sql: str, params: Any) -> Any:
-        """Send BEGIN, and SAVEPOINT after it, in one round trip with their first statement."""
-        connection = self._state.conn
-        if opening[0].is_savepoint:
+        opening = unsent(state.transactions) if state.transactions else None
+        if opening and opening[0].is_savepoint:
             self._open_blocks()  # a failure would not tell whether the SAVEPOINT was reached
-            return self._run(connection.cursor, sql, params)
-        statements = [block.opening_sql for block in opening]
-        before = "".join(f"{one};" for one in statements)
-        _mark(opening, sent=True)  # before, so that an interrupt leaves it to a needless ROLLBACK
-        cursor, seconds, failure = self._execute(connection.cursor, sql, params, before)
-        if failure is not None and not (connection.closed or self.transaction_failed()):
-            # Nothing was sent, or a text that does not parse took its BEGIN down with it.
-            _mark(opening, sent=False)
-            if isinstance(failure, InvalidValue):
-                raise failure
-            self._open_blocks()
-            return self._run(connection.cursor, sql, params)
-        for statement in statements:
-            self._tell(statement, None, 0.0, None)
-        self._tell(sql, params, seconds, failure)
-        if failure is not None:
-            raise failure
-        return cursor
+            opening = None
+        return self._run(state.conn.cursor, sql, params, opening)
 
-    def _run(self, make_cursor: Callable[[], Any], sql: str, params: Any) -> Any:
-        cursor, seconds, failure = self._execute(make_cursor, sql, params)
-        if failure is None:
-            self._tell(sql, params, seconds, None)
-            return cursor
-        if not isinstance(failure, InvalidValue):  # then nothing was sent
-            self._tell(sql, params, seconds, failure)
-        raise failure
-
-    def _execute(
-        self, make_cursor: Callable[[], Any], sql: str, params: Any, before: str = ""
-    ) -> tuple[Any, float, BaseException | None]:
-        """Run a statement; answers its cursor, the seconds it took, and its error in our words."""
-        cursor = None
+    def _run(
+        self,
+        make_cursor: Callable[[], Any],
+        sql: str,
+        params: Any,
+        opening: list[Transaction] | None = None,
+    ) -> Any:
+        """Send a statement, in one round trip with BEGIN and SAVEPOINT of ``opening`` blocks."""
+        before = ""
+        if opening:
+            before = "".join([f"{block.opening_sql};" for block in opening])
+            _mark(opening, sent=True)  # here, so that an interrupt leads to a needless ROLLBACK
+        cursor: Any = None
         failure: BaseException | None = None
         started = perf_counter()
         try:
@@ -245,20 +223,35 @@ class Database(peewee.PostgresqlDatabase):
             if sql.__class__ is CompiledSql and cursor.connection.prepared is not None:
                 execute_prepared(cursor, sql, params, before)
             else:
-                cursor.execute(before + sql, params or ())
+                cursor.execute(before + sql if before else sql, params or ())
         except Exception as error:
             failure = translate(error, self._state.conn) or error
         except BaseException as error:
             failure = error
-        return cursor, perf_counter() - started, failure
+        seconds = perf_counter() - started
+        if isinstance(failure, InvalidValue):  # nothing was sent
+            _mark(opening or (), sent=False)
+            raise failure
+        if opening:
+            if failure is not None and not (self._state.conn.closed or self.transaction_failed()):
+                # A text that does not parse took its BEGIN down with it: let it fail inside.
+                _mark(opening, sent=False)
+                self._open_blocks()
+                return self._run(make_cursor, sql, params)
+            for block in opening:
+                self._tell(block.opening_sql, None, 0.0, None)
+        self._tell(sql, params, seconds, failure)
+        if failure is not None:
+            raise failure
+        return cursor
 
     def _tell(self, sql: str, params: Any, seconds: float, failure: BaseException | None) -> None:
-        if logger.isEnabledFor(logging.DEBUG):
+        if _is_debugging(logging.DEBUG):
             logger.debug("%.6fs %s", seconds, sql)  # never the parameters: they are data
-        operation, table = signals.subject(sql)
-        signals.send(QueryEvent(operation, table, seconds, failure))
-        for hook in self.query_hooks:
-            hook(peewee.QueryEvent(sql, params, seconds, failure))
+        signals.tell(sql, seconds, failure)
+        if self.query_hooks:
+            for hook in self.query_hooks:
+                hook(peewee.QueryEvent(sql, params, seconds, failure))
 
     def _open_blocks(self) -> None:
         for block in unsent(self._state.transactions):

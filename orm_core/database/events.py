@@ -117,13 +117,18 @@ class Signals:
                 return operation, bare
         return operation, OTHER
 
-    def send(self, event: QueryEvent) -> None:
-        """Call the receivers of the event's table."""
-        for receiver in self._receivers.get(event.table, ()):
-            try:
-                receiver(event)
-            except Exception:
-                logger.exception("A receiver of query events failed; the query went on.")
+    def tell(self, sql: str, seconds: float, error: BaseException | None) -> None:
+        """Call the receivers of a statement's table."""
+        operation, table = self._subjects.get(sql) or self.subject(sql)
+        receivers = self._receivers[table]
+        if receivers:
+            # The constructor of a NamedTuple costs more than the rest of this method.
+            event = tuple.__new__(QueryEvent, (operation, table, seconds, error))
+            for receiver in receivers:
+                try:
+                    receiver(event)
+                except Exception:
+                    logger.exception("A receiver of query events failed; the query went on.")
 
 
 #: the one set of receivers, shared by all databases of the process

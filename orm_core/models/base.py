@@ -66,9 +66,8 @@ class BaseModel(peewee.Model):
         _field._sort_key = (2, _field._order)
     del _place, _field
 
-    # A loaded row starts with its columns only.
-    _dirty = MadeOnDemand(set)
-    __rel__ = MadeOnDemand(dict)
+    # A loaded row starts with its columns only; see also validate_model.
+    _dirty = MadeOnDemand("_dirty", set)
     _stored = True
 
     class Meta:
@@ -93,6 +92,7 @@ class BaseModel(peewee.Model):
             cls.DoesNotExist.__name__, (NotFound,), {"__module__": cls.__module__}
         )
         cls._meta.declare()
+        cls.__rel__ = MadeOnDemand("__rel__", dict)  # Peewee gives each class one of its own
         cls._meta.loads_plainly = cls.__init__.__module__ == __name__
         for key in cls._meta.refs:
             cascades = getattr(key, "on_soft_delete", None) == "cascade"

@@ -41,6 +41,8 @@ class CheckedField(peewee.Field):
     default: Any
     #: what a value must be, for the error's text
     expected = "a value of its type"
+    #: whether ``to_database`` takes values of its type only, so that no SQL passes for one
+    refuses_sql = False
 
     def __init__(
         self,

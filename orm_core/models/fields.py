@@ -41,6 +41,7 @@ def _is_utf8(text: str) -> bool:
 
 
 class _TextChecks(CheckedField):
+    refuses_sql = True
     max_length: int | None = None
     expected = "a str"
 
@@ -49,7 +50,7 @@ class _TextChecks(CheckedField):
             raise self.refuse()
         if "\0" in value:
             raise self.refuse("a str without NUL characters, which PostgreSQL can't store")
-        if not _is_utf8(value):
+        if not (value.isascii() or _is_utf8(value)):
             raise self.refuse("a str without lone surrogates, which UTF-8 can't carry")
         if self.max_length is not None and len(value) > self.max_length:
             raise self.refuse(f"a str of at most {self.max_length} characters")
@@ -70,6 +71,7 @@ class CharField(_TextChecks, peewee.CharField):
 
 
 class _IntegerChecks(CheckedField):
+    refuses_sql = True
     bits = 32
     expected = "an int"
 
@@ -114,6 +116,7 @@ class BigAutoField(_IntegerChecks, peewee.BigAutoField):
 class BooleanField(CheckedField, peewee.BooleanField):
     """``boolean``: True or False, nothing that only acts like one."""
 
+    refuses_sql = True
     expected = "True or False"
 
     def to_database(self, value: Any) -> bool:
@@ -128,6 +131,7 @@ class BooleanField(CheckedField, peewee.BooleanField):
 class DoubleField(CheckedField, peewee.DoubleField):
     """``double precision``: a float, or an int that is one exactly; no infinity, no NaN."""
 
+    refuses_sql = True
     expected = "a finite float"
 
     def to_database(self, value: Any) -> float:
@@ -186,6 +190,7 @@ class DateField(CheckedField, peewee.DateField):
 class DateTimeField(CheckedField, peewee.DateTimeField):
     """``timestamptz``: an aware datetime, stored and read as UTC; naive ones are refused."""
 
+    refuses_sql = True
     field_type = "TIMESTAMPTZ"
     expected = "an aware datetime, e.g. datetime.now(UTC); a naive one names no moment"
 
@@ -204,6 +209,7 @@ class DateTimeField(CheckedField, peewee.DateTimeField):
 class UUIDField(CheckedField, peewee.UUIDField):
     """``uuid``: a ``uuid.UUID``, or its text in 32 or 36 characters."""
 
+    refuses_sql = True
     expected = "a UUID or its text (32 hex digits, with or without hyphens)"
 
     def to_database(self, value: Any) -> str:
@@ -298,6 +304,8 @@ class EnumField(CheckedField):
     ``EnumField(SessionStatus, default=SessionStatus.ACTIVE)`` makes the type ``session_status``
     (``type_name`` names another). Takes a member or its value; rows carry members.
     """
+
+    refuses_sql = True
 
     def __init__(
         self, enum_class: type[enum.Enum], *args: Any, type_name: str | None = None, **kwargs: Any

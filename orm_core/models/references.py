@@ -10,7 +10,7 @@ from orm_core.errors import InvalidValue, OrmCoreError
 from orm_core.models.columns import CheckedField, shorten
 
 
-class _ForeignKeyAccessor(peewee.ForeignKeyAccessor):
+class ForeignKeyAccessor(peewee.ForeignKeyAccessor):
     """Loads the parent, soft-deleted or not: the row that is referred to exists."""
 
     def __set__(self, instance: Any, obj: Any) -> None:
@@ -36,7 +36,7 @@ class ForeignKeyField(CheckedField, peewee.ForeignKeyField):
     with their parent when it is soft-deleted, and exactly those come back with it.
     """
 
-    accessor_class = _ForeignKeyAccessor
+    accessor_class = ForeignKeyAccessor
 
     def __init__(
         self,

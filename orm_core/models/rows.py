@@ -30,7 +30,7 @@ from orm_core.models.encrypted import (
     SecretAccessor,
 )
 from orm_core.models.fields import DateTimeField, EnumField, UUIDField
-from orm_core.models.references import ForeignKeyField
+from orm_core.models.references import ForeignKeyAccessor, ForeignKeyField
 
 Rows: TypeAlias = Iterable[Sequence[Any]]
 MakeRows: TypeAlias = Callable[[Rows], list[Any]]
@@ -48,10 +48,10 @@ _INLINE: Final = {
     EncryptedTextField.python_value: "{v} if {v} is None else SealedText({v})",
     SealedPartField.python_value: "{v} if {v} is None else SealedText({v})",
 }
-#: accessors whose __set__ stores the value and nothing else
+#: accessors whose __set__ stores what the server sends and does nothing else
 _PLAIN_ACCESSORS: Final = {
     peewee.FieldAccessor.__set__,
-    peewee.ForeignKeyAccessor.__set__,
+    ForeignKeyAccessor.__set__,
     SecretAccessor.__set__,
 }
 
@@ -124,11 +124,9 @@ class MakesRows(peewee.Node):
 class MadeOnDemand:
     """An attribute that a row gets when it is asked for first; most rows are only read."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
-
-    def __set_name__(self, owner: type, name: str) -> None:
+    def __init__(self, name: str, make: Callable[[], Any]) -> None:
         self._name = name
+        self._make = make
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:

@@ -106,8 +106,10 @@ class Statement:
 
     def first(self, values: Mapping[Any, Any]) -> Any:
         """Send the statement; answers its first row, or None."""
-        rows = self.rows(values)
-        return rows[0] if rows else None
+        if self.make is None:
+            return next(iter(self.rows(values)), None)
+        row = self.cursor(values).fetchone()
+        return None if row is None else self.make((row,))[0]
 
 
 def _in_order(keys: list[Any]) -> Callable[[Mapping[Any, Any]], tuple[Any, ...]]:

@@ -12,7 +12,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeAlias
 
+from orm_core.errors import InvalidValue
 from orm_core.models import soft_delete
+from orm_core.models.columns import CheckedField
 from orm_core.models.encrypted import EncryptedTextField
 from orm_core.models.identifiers import utcnow
 from orm_core.models.insert import InsertQuery, complete_row
@@ -53,9 +55,14 @@ class Insert:
             for field in model._meta.sorted_fields
             if field.default is not None and field.name not in {one.name for one in given.values()}
         ]
-        self._defaults = [(one.name, _default(one), converter(one)) for one in defaults]
         self._one_moment = {"created_at", "updated_at"} <= {one.name for one in defaults}
-        values = {field: Parameter(field.name) for field in (*self._values.fields, *defaults)}
+        self._defaults = [
+            (one.name, _default(one), converter(one))
+            for one in defaults
+            if not (self._one_moment and one.name == "updated_at")
+        ]
+        set_here = (*self._values.fields, *defaults)
+        values = {field: Parameter(field.name, _as_given) for field in set_here}
         query = InsertQuery(model)
         query._insert = complete_row(model, values, set(values))
         self._key = model._meta.primary_key.name
@@ -89,13 +96,24 @@ class Find:
         fields = fields_of(model, names).values()
         self._converters = [(field.name, converter(field)) for field in fields]
         query = model.select().where(*(field == Parameter(field.name) for field in fields))
-        query = query.order_by(model._meta.primary_key).limit(1)
+        if not _at_most_one(model, names, visibility):
+            query = query.order_by(model._meta.primary_key).limit(1)
         self._statement = Statement(query._seeing(visibility))
 
     def row(self, values: Iterable[Any]) -> Any:
         """The row, or None; ``values`` in the order of the names."""
         given = zip(self._converters, values, strict=True)
         return self._statement.first({name: convert(value) for (name, convert), value in given})
+
+
+def _at_most_one(model: Any, names: Iterable[str], visibility: Visibility) -> bool:
+    """Whether a unique key lets only one row have these values."""
+    given = {field.name for field in fields_of(model, names).values()}
+    return any(
+        given.issuperset(field.name for field in fields) and (visibility == "live" or not live_only)
+        for fields, live_only in model._meta.unique_keys()
+        if all(hasattr(field, "name") for field in fields)
+    )
 
 
 class Update:
@@ -105,11 +123,11 @@ class Update:
         given = fields_of(model, names)
         check_changes(model, given.values())
         self._values = _Values(given)
-        changes = {field: Parameter(field.name) for field in self._values.fields}
+        changes = {field: Parameter(field.name, _as_given) for field in self._values.fields}
         moved = model._meta.fields.get("updated_at")
         self._moves = moved is not None and moved not in changes
         if self._moves:
-            changes[moved] = Parameter("updated_at")
+            changes[moved] = Parameter("updated_at", _as_given)
         query = soft_delete.UpdateQuery(model, changes)
         query = query.where(model._meta.primary_key == Parameter(_KEY, _as_given))
         self._statement = Statement(query._seeing(visibility).returning(model))
@@ -168,7 +186,7 @@ class _Below:
 
 def _marking(model: Any, where: Any, *returning: Any) -> Statement:
     times = [one for one in _TIMES if one in model._meta.fields]
-    changes = {model._meta.fields[one]: Parameter(one) for one in times}
+    changes = {model._meta.fields[one]: Parameter(one, _as_given) for one in times}
     query = soft_delete.UpdateQuery(model, changes).where(where)
     return Statement(query.returning(*returning) if returning else query)
 
@@ -203,7 +221,19 @@ def _as_given(value: Any) -> Any:
 
 def converter(field: Any) -> Convert:
     """What makes a value of this field ready for the driver, or refuses it."""
-    return partial(driver_value, field)
+    if not field.refuses_sql or type(field).db_value is not CheckedField.db_value:
+        return partial(driver_value, field)
+    to_database = field.to_database
+
+    def convert(value: Any) -> Any:
+        try:
+            if value is not None:
+                return to_database(value)
+        except InvalidValue:
+            pass  # told in full by the other way, once more
+        return driver_value(field, value)
+
+    return convert
 
 
 def _default(field: Any) -> Callable[[], Any]:
