@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeAlias
 
+from orm_core.crypto import Secret
 from orm_core.errors import InvalidValue
 from orm_core.models import soft_delete
 from orm_core.models.columns import CheckedField
@@ -211,7 +212,10 @@ class _Values:
         for name, target, convert in self._plain:
             values[target] = convert(payload[name])
         for name, field in self._secrets:
-            sealed = field.seal(checked(field, payload[name]), values.get(key))
+            secret = payload[name]
+            if not isinstance(secret, Secret):
+                checked(field, secret)  # passes None where it may be, refuses the rest
+            sealed = field.seal(secret, values.get(key))
             values.update((part.name, text) for part, text in sealed.items())
 
 
