@@ -2,8 +2,6 @@
 
 import logging
 
-from peewee import ManyToManyField
-
 from orm_core.crypto import KeyRing, Secret
 from orm_core.database.connection import (
     Database,
@@ -77,10 +75,18 @@ from orm_core.models.fields import (
     UUIDField,
 )
 from orm_core.models.identifiers import utcnow, uuid7
-from orm_core.models.references import DeferredForeignKey, ForeignKeyField
+from orm_core.models.references import (
+    Backref,
+    DeferredForeignKey,
+    ForeignKeyField,
+    ForeignKeyId,
+)
+from orm_core.models.soft_delete import SelectQuery
+from orm_core.peewee_facade import Load, ManyToManyField, fn
 from orm_core.queries.compiled import Compiled, compiled, parameter
 from orm_core.queries.paging import Page
 from orm_core.registry import Domain, Registry, registry
+from orm_core.schemas import to_dict, to_pydantic
 from orm_core.service import Key, Service, finder
 from orm_core.settings import Settings
 
@@ -91,6 +97,7 @@ __all__ = [
     "ArrayField",
     "AuthenticationFailed",
     "AutoField",
+    "Backref",
     "BaseModel",
     "BigAutoField",
     "BigIntegerField",
@@ -119,6 +126,7 @@ __all__ = [
     "EncryptedTextField",
     "EnumField",
     "ForeignKeyField",
+    "ForeignKeyId",
     "ForeignKeyViolation",
     "HostUnknown",
     "IntegerField",
@@ -128,6 +136,7 @@ __all__ = [
     "Key",
     "KeyRing",
     "KeyRingError",
+    "Load",
     "LockTimeout",
     "Logger",
     "ManyToManyField",
@@ -145,6 +154,7 @@ __all__ = [
     "RegistryError",
     "Secret",
     "SecretUnreadable",
+    "SelectQuery",
     "SerializationFailure",
     "ServerRejectedValue",
     "ServerUnavailable",
@@ -167,10 +177,13 @@ __all__ = [
     "connect_db",
     "db",
     "finder",
+    "fn",
     "initialize_db",
     "parameter",
     "registry",
     "signals",
+    "to_dict",
+    "to_pydantic",
     "transaction",
     "use_key_ring",
     "utcnow",

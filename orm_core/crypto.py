@@ -9,10 +9,12 @@ data) are read with each key in turn.
 
 from __future__ import annotations
 
+# What a caller hands over is checked, whatever the annotations say.
+# pyright: reportUnnecessaryIsInstance=false
 import os
 import re
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NoReturn
 
 from orm_core.errors import InvalidValue, KeyRingError, SecretUnreadable
 
@@ -63,7 +65,7 @@ class Secret:
         one, two = (text.reveal().encode("utf-8", "surrogatepass") for text in (self, other))
         return hmac.compare_digest(one, two)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment] # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("A Secret can't be pickled or copied; store it in an encrypted column.")

@@ -113,7 +113,7 @@ class QueryCollector(Collector):
         return cells
 
     def _retire(self) -> None:
-        running = []
+        running: list[tuple[threading.Thread, _Cells]] = []
         for thread, cells in self._running:
             if thread.is_alive():
                 running.append((thread, cells))
@@ -196,7 +196,7 @@ def _counts() -> QueryCollector | SharedCounts:
     return collector
 
 
-counts = _counts()
+counts: QueryCollector | SharedCounts = _counts()
 REGISTRY.register(PoolCollector())
 
 

@@ -12,6 +12,8 @@ it makes the domain's tables known to the metrics and the query events.
 
 from __future__ import annotations
 
+# What a caller hands over is checked, whatever the annotations say.
+# pyright: reportUnnecessaryIsInstance=false
 import importlib
 import logging
 import pkgutil
@@ -21,8 +23,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core import settings
 from orm_core.database.events import signals
 from orm_core.errors import RegistryError
@@ -33,7 +34,7 @@ from orm_core.service import Service
 if TYPE_CHECKING:
     from peewee_migrate import Router
 
-logger = logging.getLogger("orm_core.registry")
+logger: logging.Logger = logging.getLogger("orm_core.registry")
 
 NAMESPACE = "domains"
 ENTRY_POINTS = "orm_core.domains"
@@ -45,7 +46,7 @@ class Domain:
 
     name: str
     models: tuple[type[BaseModel], ...] = ()
-    services: tuple[type[Service[Any]], ...] = ()
+    services: tuple[type[Service[Any, Any, Any]], ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
@@ -108,7 +109,7 @@ class Registry:
         return tuple(peewee.sort_models([model for domain in self for model in domain.models]))
 
     @property
-    def services(self) -> tuple[type[Service[Any]], ...]:
+    def services(self) -> tuple[type[Service[Any, Any, Any]], ...]:
         """All services."""
         return tuple(service for domain in self for service in domain.services)
 
@@ -308,4 +309,4 @@ def _reference_problems(domain: Domain, registered: set[type]) -> list[str]:
 
 
 #: the registry of this process
-registry = Registry()
+registry: Registry = Registry()

@@ -21,12 +21,13 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Generic, TypeVarTuple, cast, get_args, get_origin, overload
 from uuid import UUID
 
 import inflection
-import peewee
+from typing_extensions import TypeVar
 
+from orm_core import peewee_facade as peewee
 from orm_core.database.connection import Database
 from orm_core.database.transactions import Transaction
 from orm_core.errors import InvalidValue, NotFound, OrmCoreError, RegistryError
@@ -58,9 +59,16 @@ from orm_core.queries.rows import first_returned, returned
 from orm_core.queries.upsert import upsert
 
 M = TypeVar("M", bound=BaseModel)
+#: the payloads of ``create`` and of ``update``, as `orm-core types generate` writes them
+New = TypeVar("New", bound=Payload, default=Payload)
+Changes = TypeVar("Changes", bound=Payload, default=Payload)
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+Values = TypeVarTuple("Values")
 Key = UUID | str
 
-log = logging.getLogger("orm_core.service")
+log: logging.Logger = logging.getLogger("orm_core.service")
 
 
 class Verb:
@@ -71,7 +79,7 @@ class Verb:
     """
 
     def __init__(
-        self, service: type[Service[Any]], action: str, logger: Logger | None, tx: Any
+        self, service: type[Service[Any, Any, Any]], action: str, logger: Logger | None, tx: Any
     ) -> None:
         self._model = service.model
         self._verb = action
@@ -158,7 +166,7 @@ class Verb:
             log.exception("The logger given to a service failed; the call went on.")
 
 
-class Service(Generic[M]):
+class Service(Generic[M, New, Changes]):
     """The verbs that every table's service has. ``class UsersService(Service[User])``.
 
     Ids are ``uuid.UUID`` or their text. Payloads and conditions are checked before any SQL:
@@ -193,7 +201,7 @@ class Service(Generic[M]):
 
     @classmethod
     def create(
-        cls, payload: Payload, logger: Logger | None = None, *, tx: Transaction | None = None
+        cls, payload: New, logger: Logger | None = None, *, tx: Transaction | None = None
     ) -> M:
         """Insert a row and answer it as the server stored it."""
         with cls.verb("create", logger, tx) as verb:
@@ -205,7 +213,7 @@ class Service(Generic[M]):
     @classmethod
     def create_many(
         cls,
-        payloads: Iterable[Payload],
+        payloads: Iterable[New],
         logger: Logger | None = None,
         *,
         tx: Transaction | None = None,
@@ -222,7 +230,7 @@ class Service(Generic[M]):
     @classmethod
     def upsert(
         cls,
-        payload: Payload,
+        payload: New,
         logger: Logger | None = None,
         *,
         on: Iterable[str] | None = None,
@@ -369,7 +377,7 @@ class Service(Generic[M]):
     def update(
         cls,
         id: Key,
-        payload: Payload,
+        payload: Changes,
         logger: Logger | None = None,
         *,
         tx: Transaction | None = None,
@@ -409,7 +417,7 @@ class Service(Generic[M]):
     def update_where(
         cls,
         where: Where,
-        payload: Payload,
+        payload: Changes,
         logger: Logger | None = None,
         *,
         tx: Transaction | None = None,
@@ -472,7 +480,7 @@ class Service(Generic[M]):
             return row is not None
 
 
-class Finder:
+class Finder(Generic[*Values]):
     """``find_by_email(email, logger=None, *, tx=None, include_deleted=False)``; see ``finder``."""
 
     def __init__(self, fields: tuple[Any, ...]) -> None:
@@ -483,23 +491,40 @@ class Finder:
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, instance: None, owner: type[Service[M]]) -> Find[M]:
-        find: Find[M] | None = self._bound.get(owner)
+    def __get__(self, instance: None, owner: type[Service[M, Any, Any]]) -> Find[M, *Values]:
+        find: Find[M, *Values] | None = self._bound.get(owner)
         if find is None:
             find = self._bound[owner] = Find(owner, self._name, self._fields)
         return find
 
 
-class Find(Generic[M]):
+class Find(Generic[M, *Values]):
     """A finder of one service, ready to be called."""
 
-    def __init__(self, service: type[Service[M]], name: str, fields: tuple[Any, ...]) -> None:
+    def __init__(
+        self, service: type[Service[M, Any, Any]], name: str, fields: tuple[Any, ...]
+    ) -> None:
         self._service = service
         self._names = tuple(field.name for field in fields)
         self.__name__ = name
         self.__doc__ = f"The row with this {', '.join(self._names)}, or None."
 
+    @overload
     def __call__(
+        self,
+        *values: *Values,
+        logger: Logger | None = None,
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> M | None: ...
+    @overload
+    def __call__(
+        self,
+        *values: *tuple[*Values, Logger | None],
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> M | None: ...
+    def __call__(  # type: ignore[misc] # mypy can't tell that Any takes all of Values
         self,
         *values: Any,
         logger: Logger | None = None,
@@ -523,24 +548,33 @@ class Find(Generic[M]):
             return row
 
 
-def finder(*fields: peewee.Field) -> Finder:
+@overload
+def finder(a: peewee.Term[A], /) -> Finder[A]: ...
+@overload
+def finder(a: peewee.Term[A], b: peewee.Term[B], /) -> Finder[A, B]: ...
+@overload
+def finder(a: peewee.Term[A], b: peewee.Term[B], c: peewee.Term[C], /) -> Finder[A, B, C]: ...
+@overload
+def finder(*fields: peewee.Column) -> Finder[*tuple[Any, ...]]: ...
+def finder(*fields: Any) -> Any:
     """A verb that finds one row by these fields: ``find_by_email = finder(User.email)``."""
-    if not fields or not all(isinstance(field, peewee.Field) for field in fields):
+    if not fields or not all(isinstance(field, peewee.AnyField) for field in fields):
         raise RegistryError("finder() takes fields of the model, as in finder(User.email).")
-    return Finder(fields)
+    found: Finder[*tuple[Any, ...]] = Finder(fields)
+    return found
 
 
 def _many(payloads: Any) -> builtins.list[Any]:
     if isinstance(payloads, Mapping | str | bytes) or not isinstance(payloads, Iterable):
         raise InvalidValue("Several payloads are given as a list of dicts; no SQL was sent.")
-    return builtins.list(payloads)
+    return builtins.list(cast("Iterable[Any]", payloads))
 
 
 def _names(model: Any, payload: Any) -> tuple[Any, ...]:
     """The names of a payload, which make its shape."""
     if not isinstance(payload, Mapping):
         raise not_a_payload(model)
-    return tuple(payload)
+    return tuple(cast("Iterable[Any]", payload))
 
 
 def _visibility(include_deleted: bool) -> Visibility:

@@ -6,6 +6,8 @@ and ``orm-core doctor`` print: each setting, its variable, its default and what 
 
 from __future__ import annotations
 
+# What a caller hands over is checked, whatever the annotations say.
+# pyright: reportUnnecessaryIsInstance=false
 import os
 import threading
 from collections.abc import Mapping

@@ -122,10 +122,10 @@ def load_schema(
 
 
 _name = f"orm_core_{os.getpid()}"
-orm_core_template = factories.postgresql_noproc(
+orm_core_template: Any = factories.postgresql_noproc(  # pyright: ignore[reportUnknownMemberType]
     depends_on="orm_core_server", dbname=_name, load=[load_schema]
 )
-orm_core_clone = factories.postgresql("orm_core_template", dbname=f"{_name}_clone")
+orm_core_clone: Any = factories.postgresql("orm_core_template", dbname=f"{_name}_clone")
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,24 @@
 """Users and their sessions."""
 
 from enum import Enum
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from orm_core import (
+    Backref,
     BaseModel,
     CharField,
     DateTimeField,
     EncryptedTextField,
     EnumField,
     ForeignKeyField,
+    ForeignKeyId,
     JSONField,
     TextField,
 )
+
+if TYPE_CHECKING:
+    from domains.orders.models import Order
 
 
 class SessionProvider(Enum):
@@ -37,6 +44,9 @@ class User(BaseModel):
     avatar = TextField(null=True)
     provider_account_id = TextField(unique="live")
 
+    sessions: Backref["Session"]
+    orders: Backref["Order"]
+
     class Meta:
         table_name = "users"
 
@@ -45,6 +55,7 @@ class Session(BaseModel):
     """A sign-in of a user, with the provider's tokens, which are stored encrypted."""
 
     user = ForeignKeyField(User, backref="sessions", on_soft_delete="cascade")
+    user_id: ForeignKeyId[UUID]
     status = EnumField(SessionStatus, default=SessionStatus.ACTIVE)
     provider = EnumField(SessionProvider)
 
@@ -58,7 +69,7 @@ class Session(BaseModel):
 
     expires_at = DateTimeField()
     last_accessed_at = DateTimeField(null=True)
-    metadata = JSONField(null=True, default={})
+    metadata = JSONField(dict[str, Any], null=True, default={})
 
     class Meta:
         table_name = "sessions"

@@ -5,17 +5,18 @@ from __future__ import annotations
 import builtins
 
 from domains.users.models import Session, SessionStatus, User
+from domains.users.payloads import NewSession, NewUser, UpdateSession, UpdateUser
 from orm_core import Key, Logger, Service, Transaction, finder, utcnow
 
 
-class UsersService(Service[User]):
+class UsersService(Service[User, NewUser, UpdateUser]):
     """Users, by id, e-mail and the provider's account."""
 
     find_by_email = finder(User.email)
     find_by_provider_account = finder(User.provider_account_id)
 
 
-class SessionService(Service[Session]):
+class SessionService(Service[Session, NewSession, UpdateSession]):
     """Sessions. Tokens go in and come out as ``Secret``."""
 
     @classmethod
@@ -23,9 +24,10 @@ class SessionService(Service[Session]):
         cls, user_id: Key, logger: Logger | None = None, *, tx: Transaction | None = None
     ) -> builtins.list[Session]:
         """The user's sessions that are neither revoked nor expired, the newest first."""
-        live = (Session.status == SessionStatus.ACTIVE, Session.expires_at > utcnow())
-        where = [{"user_id": user_id}, *live]
-        return cls.list(where, logger, order_by=[Session.created_at.desc()], tx=tx)
+        live = (Session.status == SessionStatus.ACTIVE) & (Session.expires_at > utcnow())
+        return cls.list(
+            [{"user_id": user_id}, live], logger, order_by=[Session.created_at.desc()], tx=tx
+        )
 
     @classmethod
     def touch(
@@ -56,5 +58,5 @@ class SessionService(Service[Session]):
     @classmethod
     def expire_overdue(cls, logger: Logger | None = None, *, tx: Transaction | None = None) -> int:
         """Mark active sessions whose time is over as expired; answers how many."""
-        overdue = [{"status": SessionStatus.ACTIVE}, Session.expires_at <= utcnow()]
+        overdue = (Session.status == SessionStatus.ACTIVE) & (Session.expires_at <= utcnow())
         return cls.update_where(overdue, {"status": SessionStatus.EXPIRED}, logger, tx=tx)

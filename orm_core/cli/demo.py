@@ -87,7 +87,14 @@ def demo(url: str | None) -> None:
 
 def _tell(narrator: _Narrator, console: Console) -> None:
     from domains.orders import Order, OrdersService
-    from domains.users import Session, SessionService, User, UsersService
+    from domains.users import (
+        NewUser,
+        Session,
+        SessionProvider,
+        SessionService,
+        User,
+        UsersService,
+    )
 
     registry.discover()
     use_key_ring(KeyRing.parse(KeyRing.generate("demo")))
@@ -96,16 +103,20 @@ def _tell(narrator: _Narrator, console: Console) -> None:
     names = runner.apply(db, session.load_settings().migrations_dir)
     narrator.fact(", ".join(names) if names else "all applied already")
 
-    ada = {"email": f"ada-{utcnow():%H%M%S%f}@example.com", "first_name": "Ada"}
-    ada["provider_account_id"] = f"google-{ada['email']}"
+    email = f"ada-{utcnow():%H%M%S%f}@example.com"
+    ada: NewUser = {
+        "email": email,
+        "first_name": "Ada",
+        "provider_account_id": f"google-{email}",
+    }
 
     narrator.step("User, session and order in one transaction")
     with transaction() as tx:
         user = UsersService.create(ada, narrator, tx=tx)
         signed_in = SessionService.create(
             {
-                "user": user,
-                "provider": "google",
+                "user_id": user.id,
+                "provider": SessionProvider.GOOGLE,
                 "provider_account_id": user.provider_account_id,
                 "provider_access_token": Secret("ya29.a-token-of-the-provider"),
                 "expires_at": utcnow() + timedelta(hours=1),
@@ -113,7 +124,7 @@ def _tell(narrator: _Narrator, console: Console) -> None:
             narrator,
             tx=tx,
         )
-        order = OrdersService.create({"user": user, "total": 4200}, narrator, tx=tx)
+        order = OrdersService.create({"user_id": user.id, "total": 4200}, narrator, tx=tx)
         narrator.fact("[dim]all three are written; the audit lines follow the commit[/]")
     stored = Session.select(Session.provider_access_token).where(Session.id == signed_in.id)
     narrator.fact(f"order {order.id}: {order.status}, {order.total}")
@@ -134,7 +145,6 @@ def _tell(narrator: _Narrator, console: Console) -> None:
     narrator.fact(f"users before: {before}, after: {User.select().count()}")
 
     narrator.step("Find, soft-delete, restore")
-    email = ada["email"]
     found = UsersService.find_by_email(email, narrator)
     narrator.fact(f"find_by_email: {found.first_name if found else None}")
     UsersService.soft_delete(user.id, narrator)

@@ -19,6 +19,7 @@ _COMMANDS = {
     "doctor": "orm_core.cli.doctor",
     "metrics": "orm_core.cli.metrics",
     "migrate": "orm_core.cli.migrate",
+    "types": "orm_core.cli.types",
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -34,7 +34,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 @contextmanager
 def _migrations(
     url: str | None, folder: Path | None, *, as_json: bool = False
-) -> Iterator[Migrations]:
+) -> Generator[Migrations]:
     from orm_core import registry
     from orm_core.migrations.migrations import Migrations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -30,7 +30,7 @@ class _OneLine(logging.Handler):
 
 
 @contextmanager
-def shown(*, quiet: bool = False) -> Iterator[None]:
+def shown(*, quiet: bool = False) -> Generator[None]:
     """Show progress on stderr while the block runs, where that is a terminal."""
     if quiet or not sys.stderr.isatty():
         yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ url_option: Callable[[Any], Any] = click.option(
 
 
 @contextmanager
-def database(url: str | None) -> Iterator[Database]:
+def database(url: str | None) -> Generator[Database]:
     """``db``, on the given URL, else ``DATABASE_URL``, else the embedded PostgreSQL."""
     config = settings.load({"url": url})
     if config.url:

@@ -21,12 +21,12 @@ import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 from time import perf_counter
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
-import peewee
 import psycopg2
 from psycopg2 import extensions
 
+from orm_core import peewee_facade as peewee
 from orm_core import settings as settings_module
 from orm_core.database import decoding, deploy_lock, reachability
 from orm_core.database.diagnostics import translate
@@ -37,7 +37,7 @@ from orm_core.database.transactions import Isolation, Transaction, unsent
 from orm_core.database.url import DatabaseUrl, parse
 from orm_core.errors import ConfigurationError, InvalidStatement, InvalidValue, TransactionError
 
-logger = logging.getLogger("orm_core.database")
+logger: logging.Logger = logging.getLogger("orm_core.database")
 _is_debugging = logger.isEnabledFor
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -91,10 +91,15 @@ class Database(peewee.PostgresqlDatabase):
     # -- connections ------------------------------------------------------------------------
 
     def _open(self) -> Any:
-        params = {"dbname": self.database, "host": "localhost", "port": 5432, **self.connect_params}
+        params: dict[str, Any] = {
+            "dbname": self.database,
+            "host": "localhost",
+            "port": 5432,
+            **self.connect_params,
+        }
         started = time.monotonic()
         try:
-            connection = psycopg2.connect(**params, connection_factory=Connection)
+            connection: Any = psycopg2.connect(**params, connection_factory=Connection)
         except psycopg2.Error:
             failure = reachability.explain(params, time.monotonic() - started)
         else:
@@ -221,7 +226,7 @@ class Database(peewee.PostgresqlDatabase):
             cursor = make_cursor()
             started = perf_counter()
             if sql.__class__ is CompiledSql and cursor.connection.prepared is not None:
-                execute_prepared(cursor, sql, params, before)
+                execute_prepared(cursor, cast("CompiledSql", sql), params, before)
             else:
                 cursor.execute(before + sql if before else sql, params or ())
         except Exception as error:
@@ -340,6 +345,7 @@ class Database(peewee.PostgresqlDatabase):
 
 
 def _after_fork_in_child() -> None:
+    database: Any
     # A child that used the parent's sockets would mix both their sessions.
     for database in list(_databases):
         database._state.reset()
@@ -350,7 +356,7 @@ def _after_fork_in_child() -> None:
 os.register_at_fork(after_in_child=_after_fork_in_child)
 
 #: the database of this process
-db = Database(None)
+db: Database = Database(None)
 
 
 def initialize_db(

@@ -21,7 +21,7 @@ from orm_core.errors import LockTimeout, QueryError
 if TYPE_CHECKING:
     from orm_core.database.connection import Database
 
-logger = logging.getLogger("orm_core.migrations")
+logger: logging.Logger = logging.getLogger("orm_core.migrations")
 
 #: a Router's first statement, in its first run and in later ones; its table may have any name
 _CREATES: Final = "CREATE TABLE IF NOT EXISTS "

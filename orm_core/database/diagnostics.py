@@ -125,7 +125,7 @@ def _message(
         )
     gist = _ADVICE.get(state or "") or (kind.__doc__ or "").split("\n")[0].rstrip(".")
     text = f"{subject}: {gist[0].lower()}{gist[1:]}" if subject else f"{gist[0].upper()}{gist[1:]}"
-    facts = []
+    facts: list[str] = []
     if constraint:
         facts.append(f"constraint {constraint}")
     if state:

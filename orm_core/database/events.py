@@ -32,7 +32,7 @@ NONE = "none"
 _MOST_SUBJECTS = 1024
 _SHORT = 20_000
 
-logger = logging.getLogger("orm_core.events")
+logger: logging.Logger = logging.getLogger("orm_core.events")
 
 
 class QueryEvent(NamedTuple):
@@ -132,4 +132,4 @@ class Signals:
 
 
 #: the one set of receivers, shared by all databases of the process
-signals = Signals()
+signals: Signals = Signals()

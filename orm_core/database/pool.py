@@ -20,7 +20,7 @@ from psycopg2 import extensions
 
 from orm_core.errors import PoolTimeout
 
-logger = logging.getLogger("orm_core.pool")
+logger: logging.Logger = logging.getLogger("orm_core.pool")
 
 #: seconds idle after which a connection is pinged before use: firewalls forget silent ones
 PING_AFTER = 60.0

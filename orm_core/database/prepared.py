@@ -18,7 +18,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from orm_core.errors import SerializationFailure
 
-logger = logging.getLogger("orm_core.database")
+logger: logging.Logger = logging.getLogger("orm_core.database")
 
 #: statements kept on a connection; the oldest makes room
 MOST: Final = 100
@@ -82,7 +82,7 @@ class PreparedStatements:
             self._outdated.pop()
 
 
-class Connection(extensions.connection):
+class Connection(extensions.connection):  # type: ignore[misc]
     """A connection of the driver, and what is prepared on it: None where nothing may be."""
 
     prepared: PreparedStatements | None = None

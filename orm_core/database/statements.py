@@ -16,8 +16,16 @@ OPERATIONS = frozenset(
     | {"begin", "commit", "rollback", "savepoint", "release"}
     | {"create", "alter", "drop", "set", "other"}
 )
-_SYNONYMS = {"start": "begin", "end": "commit", "abort": "rollback", "values": "select"}
-_SYNONYMS |= {"table": "select", "show": "set", "reset": "set", "discard": "set"}
+_SYNONYMS = {
+    "start": "begin",
+    "end": "commit",
+    "abort": "rollback",
+    "values": "select",
+    "table": "select",
+    "show": "set",
+    "reset": "set",
+    "discard": "set",
+}
 TRANSACTION_OPERATIONS = frozenset({"begin", "commit", "rollback", "savepoint", "release"})
 
 _TOKEN = re.compile(
@@ -50,7 +58,8 @@ class Statement(NamedTuple):
 def describe(sql: str) -> Statement:
     """The operation and the tables of one statement; reads its first 20,000 characters."""
     sql = sql[:_LONG]
-    depth, operation, previous = 0, "", ""
+    depth, operation = 0, ""
+    previous: str = ""
     found: list[tuple[int, int, str]] = []
     place = 0
     while match := _TOKEN.search(sql, place):

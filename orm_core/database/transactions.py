@@ -32,7 +32,7 @@ from orm_core.errors import (
 if TYPE_CHECKING:
     from orm_core.database.connection import Database
 
-logger = logging.getLogger("orm_core.transactions")
+logger: logging.Logger = logging.getLogger("orm_core.transactions")
 
 Isolation: TypeAlias = Literal["read committed", "repeatable read", "serializable"]
 _ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
@@ -52,7 +52,7 @@ class Transaction(ContextDecorator):
                 f"There is no such isolation level; use one of {', '.join(_ISOLATION_LEVELS)}."
             )
         self._database = database
-        self._isolation = isolation
+        self._isolation: Isolation | None = isolation
         self._read_only = read_only
         self._thread: int | None = None
         self._savepoint: str | None = None
@@ -61,7 +61,7 @@ class Transaction(ContextDecorator):
         self._callbacks: list[Callable[[], object]] = []
         self._open = False
         #: whether its BEGIN or SAVEPOINT is under way
-        self.sent = False
+        self.sent: bool = False
 
     def __repr__(self) -> str:
         kind = "savepoint" if self._savepoint else "transaction"

@@ -6,6 +6,8 @@ not this machine get ``sslmode=verify-full`` unless something else is asked for.
 
 from __future__ import annotations
 
+# What a caller hands over is checked, whatever the annotations say.
+# pyright: reportUnnecessaryIsInstance=false
 import ipaddress
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit

@@ -16,7 +16,7 @@ class Cluster:
     """The data directory `folder`/data, or the one in the shelter that it links to."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "data"
+        self.path: Path = folder / "data"
         self._aside = folder / "data.new"
 
     @property

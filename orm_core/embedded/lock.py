@@ -6,7 +6,7 @@ free when the last copy is closed. Descriptors are not passed on to other progra
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def is_on(path: Path, descriptor: int) -> bool:
 
 
 @contextmanager
-def held(path: Path, *, timeout: float, refusal: str) -> Iterator[int]:
+def held(path: Path, *, timeout: float, refusal: str) -> Generator[int]:
     """Hold the lock exclusively for a with block.
 
     Raises EmbeddedError with the text `refusal` when it is not free in `timeout` seconds.

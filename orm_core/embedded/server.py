@@ -84,7 +84,7 @@ class EmbeddedPostgres:
                 "The embedded PostgreSQL runs on Linux and macOS only. Set DATABASE_URL to a "
                 "server that runs elsewhere, or work in WSL."
             )
-        self.folder = Path(folder).expanduser().resolve()
+        self.folder: Path = Path(folder).expanduser().resolve()
         self.durable = durable
         self.database = database
         self._cluster = Cluster(self.folder)
@@ -314,7 +314,7 @@ class EmbeddedPostgres:
             self._cluster.create(found, programs, user, durable=self.durable, lock=server_lock)
             socket_folder.make(self._sockets, user)
             self._cluster.clear_stale_pid(self._sockets)
-            orders = {
+            orders: dict[str, object] = {
                 "command": self._command(programs),
                 "environment": binaries.environment(),
                 "account": user.process_options(),
@@ -360,7 +360,7 @@ class EmbeddedPostgres:
 
     def _create_database(self) -> None:
         import psycopg2
-        from psycopg2.extensions import quote_ident
+        from psycopg2.extensions import quote_ident  # pyright: ignore[reportUnknownVariableType]
 
         try:
             connection = psycopg2.connect(self.url_for("postgres"), connect_timeout=10)

@@ -45,8 +45,8 @@ class Supervisor:
     def __init__(self, folder: Path, orders: Orders) -> None:
         self.folder = folder
         self.orders = orders
-        self.signalled = False
-        self.clients = os.open(folder / "clients.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self.signalled: bool = False
+        self.clients: int = os.open(folder / "clients.lock", os.O_RDWR | os.O_CREAT, 0o600)
 
     def run(self) -> None:
         """Serve until the server is not wanted any more, then stop it."""
@@ -68,7 +68,7 @@ class Supervisor:
             _shut_down(server)
             self._remove_sockets()
 
-    def _watch(self, server: "subprocess.Popen[bytes]") -> None:
+    def _watch(self, server: "subprocess.Popen[Any]") -> None:
         idle_since: float | None = None
         while server.poll() is None and not self._told_to_stop():
             if not self._claim():
@@ -116,7 +116,7 @@ class DieWithParent:
     def __init__(self, parent: int) -> None:
         self.parent = parent
         # Loaded before the fork, so that the child only calls it.
-        self.prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+        self.prctl: Any = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
     def __call__(self) -> None:
         """Run in the child, before the program and after the change of its user."""
@@ -127,7 +127,7 @@ class DieWithParent:
             os._exit(1)  # it died before we asked
 
 
-def _shut_down(server: "subprocess.Popen[bytes]") -> None:
+def _shut_down(server: "subprocess.Popen[Any]") -> None:
     for number, patience in SHUTDOWN:
         server.send_signal(number)
         try:

@@ -35,7 +35,7 @@ class Answers:
 
     renames: Sequence[str] = ()
     drops: Iterable[str] | bool = ()
-    fills: Mapping[str, str] = field(default_factory=dict)
+    fills: Mapping[str, str] = field(default_factory=dict[str, str])
     safe: bool = False
 
     def allow(self, name: str) -> bool:
@@ -52,9 +52,9 @@ class Renames:
     answers: Sequence[str]
     goal: Catalog
     #: what tables and types were called, by what they are called now
-    former: dict[Name, list[Name]] = field(default_factory=dict)
+    former: dict[Name, list[Name]] = field(default_factory=dict[Name, list[Name]])
     #: what makes room for another, by what it is called meanwhile
-    _aside: dict[str, str] = field(init=False, default_factory=dict)
+    _aside: dict[str, str] = field(init=False, default_factory=dict[str, str])
     _left: list[str] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from orm_core.errors import InvalidValue, MigrationError
 
-logger = logging.getLogger("orm_core.migrations")
+logger: logging.Logger = logging.getLogger("orm_core.migrations")
 
 BATCH: Final = 1000
 #: how long a batch waits for a row that somebody else is changing

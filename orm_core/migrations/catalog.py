@@ -12,8 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.migrations import dependents
 from orm_core.migrations.dependents import Dependent
 from orm_core.migrations.names import Name
@@ -60,9 +59,9 @@ class Table:
     """A table with all that belongs to it; ``options`` are those of WITH."""
 
     name: Name
-    columns: dict[str, Column] = field(default_factory=dict)
-    constraints: dict[str, Constraint] = field(default_factory=dict)
-    indexes: dict[str, Index] = field(default_factory=dict)
+    columns: dict[str, Column] = field(default_factory=dict[str, Column])
+    constraints: dict[str, Constraint] = field(default_factory=dict[str, Constraint])
+    indexes: dict[str, Index] = field(default_factory=dict[str, Index])
     comment: str | None = None
     options: tuple[str, ...] = ()
 
@@ -93,9 +92,9 @@ class Catalog:
     """
 
     schemas: frozenset[str] = frozenset()
-    tables: dict[Name, Table] = field(default_factory=dict)
-    enums: dict[Name, Enum] = field(default_factory=dict)
-    sequences: dict[Name, Sequence] = field(default_factory=dict)
+    tables: dict[Name, Table] = field(default_factory=dict[Name, Table])
+    enums: dict[Name, Enum] = field(default_factory=dict[Name, Enum])
+    sequences: dict[Name, Sequence] = field(default_factory=dict[Name, Sequence])
     dependents: tuple[Dependent, ...] = field(default=(), compare=False)
 
 
@@ -212,13 +211,13 @@ def _read(database: peewee.Database) -> Catalog:
     indexes: dict[Name, dict[str, Index]] = defaultdict(dict)
     for schema, table, *rest in _rows(database, _INDEXES):
         indexes[schema, table][rest[0]] = Index(*rest)
-    tables = {}
+    tables: dict[Name, Table] = {}
     for schema, table, comment, options in _rows(database, _TABLES, HISTORY):
         name = (schema, table)
         tables[name] = Table(
             name, columns[name], constraints[name], indexes[name], comment, tuple(options)
         )
-    sequences = {}
+    sequences: dict[Name, Sequence] = {}
     for schema, sequence, kind, *owner, identity in _rows(database, _SEQUENCES, HISTORY):
         owned_by = ((owner[0], owner[1]), owner[2]) if owner[1] else None
         sequences[schema, sequence] = Sequence((schema, sequence), kind, owned_by, identity)

@@ -11,7 +11,7 @@ from orm_core.database.connection import Database
 from orm_core.errors import MigrationError
 from orm_core.migrations import catalog, history, runner
 from orm_core.migrations.catalog import Catalog
-from orm_core.migrations.diff import diff
+from orm_core.migrations.diff import any_cast, diff
 from orm_core.migrations.files import names_in
 from orm_core.migrations.goal import goal
 from orm_core.migrations.scratch import ScratchServer
@@ -57,7 +57,7 @@ def drift(database: Database, folder: Path) -> Drift:
         wanted = _made_by_files(server, folder, applied)
     if live == wanted:
         return Drift((), ())
-    steps = diff(live, wanted, cast_exists=lambda *_: True)
+    steps = diff(live, wanted, cast_exists=any_cast)
     return Drift(tuple(differences(live, wanted)), tuple(step.sql for step in steps))
 
 

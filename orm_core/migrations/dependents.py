@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.migrations.names import Name, qualified, quote, text
 
 
@@ -105,7 +104,8 @@ def _triggers(database: peewee.Database) -> Iterator[Dependent]:
     for schema, table, trigger, create, of_view, uses in _rows(database, _TRIGGERS):
         name = (schema, table)
         drop = f"DROP TRIGGER {quote(trigger)} ON {qualified(name)}"
-        paths = _paths(uses) | ({(name, "*")} if of_view else set())
+        whole: set[Any] = {(name, "*")} if of_view else set()
+        paths = _paths(uses) | whole
         yield Dependent("trigger", (schema, trigger), drop, (create,), paths)
 
 

@@ -74,7 +74,7 @@ class Author:
         steps = diff(before, goal, cast_exists=self._cast_exists, fills=self.answers.fills)
         self.losses += _losses(steps)
         parts = self._parts(steps, before)
-        drafts = []
+        drafts: list[Draft] = []
         for kind, statements in parts:
             after = self._run(statements) if run or len(parts) > 1 else goal
             drafts.append(

@@ -53,8 +53,8 @@ $$"""
 class Ways:
     """Statements there and back; what is added later is undone first."""
 
-    up: list[str] = field(default_factory=list)
-    down: list[str] = field(default_factory=list)
+    up: list[str] = field(default_factory=list[str])
+    down: list[str] = field(default_factory=list[str])
 
     def add(self, up: Iterable[str], down: Iterable[str]) -> None:
         """One thing more."""
@@ -68,9 +68,9 @@ class Expansion:
     def __init__(self, goal: Catalog) -> None:
         self.goal = goal
         #: what is done at once
-        self.first = Ways()
+        self.first: Ways = Ways()
         #: what goes at the end
-        self.last = Ways()
+        self.last: Ways = Ways()
         self.told: list[str] = []
         #: new columns by old ones, of each table
         self.columns: dict[Name, dict[str, str]] = defaultdict(dict)

@@ -77,7 +77,7 @@ def _files(
     owners: Mapping[str, str],
 ) -> Proposal:
     number = next_number(folder)
-    files = []
+    files: list[MigrationFile] = []
     for place, draft in enumerate(drafts):
         base = name or draft.title or draft.words.split(";")[0]
         if name and draft.kind:

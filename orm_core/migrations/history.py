@@ -10,8 +10,7 @@ import ast
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.errors import MigrationError
 from orm_core.migrations.catalog import HISTORY
 from orm_core.migrations.files import MAX_NUMBER, names_in

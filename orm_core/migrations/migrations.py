@@ -38,6 +38,7 @@ class Domains(Protocol):
     @property
     def models(self) -> tuple[Any, ...]:
         """All models, each after those that it refers to."""
+        ...
 
     def __iter__(self) -> Any:
         """The domains."""
@@ -55,7 +56,7 @@ class Migrations:
     ) -> None:
         self.database = database
         self.registry = registry
-        self.folder = Path(folder)
+        self.folder: Path = Path(folder)
 
     def __repr__(self) -> str:
         return f"<Migrations in {self.folder}: {len(names_in(self.folder))} file(s)>"
@@ -230,7 +231,7 @@ class Migrations:
         chosen = names_in(self.folder)
         if names is not None:
             chosen = [self._named(name) for name in names]
-        parts = []
+        parts: list[str] = []
         for name in chosen[::-1] if down else chosen:
             body = ";\n".join(statements(self.folder / f"{name}.py", direction))
             parts.append(f"-- {name}\n{body};\n")

@@ -72,6 +72,7 @@ class Observed(Database):
     def _observe(self, sql: str, params: Any, options: Any) -> tuple[Any, Effect]:
         outside = bool(_OUTSIDE.match(" ".join(sql.split())))
         before = self._look()
+        told: list[str] = []
         notices = self.connection().notices
         del notices[:]
         if outside:

@@ -54,7 +54,7 @@ def _stand_in(table: Table, column: Column, schema: Catalog) -> str:
     """SQL for a value: one that the column's type, its keys and references let pass."""
     for one in table.constraints.values():
         link = reference(one)
-        if link and link.own == {column.name}:
+        if link and link.own == frozenset((column.name,)):
             target = next(iter(link.columns))
             return f"(SELECT {quote(target)} FROM {link.table} LIMIT 1)"
     if column.name in _unique_alone(table):

@@ -79,7 +79,7 @@ def _sorted(catalog: Catalog) -> list[Table]:
 
 def _links(table: Table) -> dict[str, Constraint]:
     """The foreign keys over one column, by that column."""
-    found = {}
+    found: dict[str, Constraint] = {}
     for one in table.constraints.values():
         match = _REFERENCE.fullmatch(one.definition) if one.kind == "f" else None
         if match:
@@ -104,7 +104,7 @@ class _Writer:
     def enum(self, enum: Enum) -> str:
         """An Enum class; members are named after their labels."""
         names: set[str] = set()
-        lines = []
+        lines: list[str] = []
         for place, label in enumerate(enum.labels):
             name = re.sub(r"\W+", "_", label).strip("_").upper()
             if not name.isidentifier() or name in names:

@@ -97,7 +97,7 @@ def suspicions(old: Catalog, new: Catalog) -> list[Suspicion]:
             found += [
                 Suspicion(f"{spoken}.{one.name}", f"{spoken}.{other.name}")
                 for one in gone
-                for other in sorted(come, key=lambda other: not _alike(one, other))
+                for other in sorted(come, key=lambda other: not _alike(one, other))  # pyright: ignore
             ]
     for name, enum in old.enums.items():
         if name in new.enums:

@@ -58,7 +58,7 @@ class Rehearsal:
     """
 
     files: tuple[FileTimes, ...] = ()
-    tables: dict[str, int] = field(default_factory=dict)
+    tables: dict[str, int] = field(default_factory=dict[str, int])
     changed: bool = False
     failure: str | None = None
 

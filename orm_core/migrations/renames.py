@@ -135,7 +135,9 @@ def followers(old: Catalog, new: Catalog) -> list[Rename]:
         found += [(index, name, before, after) for before, after in pairs]
     found += [(sequence, a, a[1], b[1]) for a, b in _counters(old, new)]
     taken = _relations(old)
-    first, then, last = [], [], []
+    first: list[Rename] = []
+    then: list[Rename] = []
+    last: list[Rename] = []
     for make, owner, before, after in found:
         if (owner[0], after) in taken:
             # Somebody else gives this name up; until then the one that takes it waits aside.

@@ -13,14 +13,13 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.database.connection import Database
 from orm_core.errors import (
     CommitUnknown,
@@ -36,7 +35,7 @@ from orm_core.migrations.trace import Trace
 if TYPE_CHECKING:
     from peewee_migrate import Router
 
-logger = logging.getLogger("orm_core.migrations")
+logger: logging.Logger = logging.getLogger("orm_core.migrations")
 
 #: how often a file that met a busy table is tried, and the first pause between, in seconds
 ATTEMPTS: Final = 8
@@ -81,7 +80,7 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
             """The latest file, under the deploy lock."""
             with deploying(database):
                 self.prepare()
-                super().rollback()
+                super().rollback()  # type: ignore[no-untyped-call]
 
         def prepare(self) -> None:
             """Make sure of the history, in the names of the files that are there now."""
@@ -91,7 +90,8 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
         def read(self, name: str) -> Any:
             """The two functions of a file."""
             try:
-                return super().read(name)
+                read: Any = super().read
+                return read(name)
             except FileNotFoundError:
                 raise MigrationError(
                     f"{name} is applied, and its file is missing from {path}/."
@@ -164,7 +164,7 @@ def _pause(name: str, attempt: int) -> None:
 
 
 @contextmanager
-def deploying(database: peewee.Database) -> Iterator[None]:
+def deploying(database: peewee.Database) -> Generator[None]:
     """The deploy lock, and one connection throughout, so that it is held to the end."""
     with database.connection_context():
         if isinstance(database, Database):
@@ -190,7 +190,7 @@ def apply(database: peewee.Database, folder: str | Path, to: str | None = None) 
     Each file is one transaction. Waits for another deployer. Raises what a file raises; the files
     before it stand. ``to`` is a name or a number (``"7"``).
     """
-    stock = router(database, folder)
+    stock: Any = router(database, folder)
     with deploying(database):
         stock.prepare()
         pending = list(stock.diff)
@@ -201,7 +201,7 @@ def apply(database: peewee.Database, folder: str | Path, to: str | None = None) 
 
 def replay(database: peewee.Database, folder: str | Path, names: Iterable[str]) -> None:
     """Apply exactly these files, in this order, to a scratch database."""
-    stock = router(database, folder)
+    stock: Any = router(database, folder)
     with deploying(database):
         _ = stock.model
         for name in names:
@@ -218,7 +218,7 @@ def pick(wanted: str, pending: Sequence[str]) -> str:
 
 def fake(database: peewee.Database, folder: str | Path, to: str | None = None) -> list[str]:
     """Note pending files as applied without running them; answers their names."""
-    stock = router(database, folder)
+    stock: Any = router(database, folder)
     with deploying(database):
         stock.prepare()
         pending = list(stock.diff)
@@ -229,7 +229,7 @@ def fake(database: peewee.Database, folder: str | Path, to: str | None = None) -
 
 def rollback(database: peewee.Database, folder: str | Path, count: int = 1) -> list[str]:
     """Undo the last ``count`` migrations; answers their names, the latest first."""
-    stock = router(database, folder)
+    stock: Any = router(database, folder)
     with deploying(database):
         stock.prepare()
         done = list(stock.done)

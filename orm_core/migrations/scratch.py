@@ -11,18 +11,17 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core import settings
 from orm_core.database.connection import Database
 from orm_core.errors import ConfigurationError, EmbeddedError, OrmCoreError, QueryError
 from orm_core.migrations.names import quote
 
-logger = logging.getLogger("orm_core.migrations")
+logger: logging.Logger = logging.getLogger("orm_core.migrations")
 
 
 #: the first half of an owner's lock, "ormc"; the second is its number
@@ -102,7 +101,7 @@ class ScratchServer:
         return admin
 
     @contextmanager
-    def database(self, template: str = "template0") -> Iterator[Database]:
+    def database(self, template: str = "template0") -> Generator[Database]:
         """An empty database, or a copy of one that nobody is connected to; gone after the block."""
         admin = self._admin
         if admin is None:

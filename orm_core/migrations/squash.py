@@ -17,7 +17,7 @@ from orm_core.database.connection import Database
 from orm_core.errors import MigrationError
 from orm_core.migrations import catalog, runner
 from orm_core.migrations.catalog import Catalog
-from orm_core.migrations.diff import diff
+from orm_core.migrations.diff import any_cast, diff
 from orm_core.migrations.files import MigrationFile, file_name, names_in, write_whole
 from orm_core.migrations.history import replaced, replaces
 from orm_core.migrations.names import qualified
@@ -93,7 +93,7 @@ def _remove(folder: Path, names: Sequence[str]) -> None:
 
 
 def _statements(old: Catalog, new: Catalog) -> tuple[str, ...]:
-    steps = diff(old, new, cast_exists=lambda *_: True)
+    steps = diff(old, new, cast_exists=any_cast)
     return tuple(step.sql for step in steps)
 
 

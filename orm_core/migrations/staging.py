@@ -30,9 +30,9 @@ _NOT_NULL = re.compile(rf"ALTER TABLE {_TABLE} ALTER COLUMN {_NAME} SET NOT NULL
 class Stages:
     """Statements of the first file, of the one that validates, and one index a file."""
 
-    first: list[str] = field(default_factory=list)
-    validating: list[str] = field(default_factory=list)
-    indexes: list[str] = field(default_factory=list)
+    first: list[str] = field(default_factory=list[str])
+    validating: list[str] = field(default_factory=list[str])
+    indexes: list[str] = field(default_factory=list[str])
 
 
 def stages(statements: Iterable[str], present: Catalog) -> Stages:

@@ -6,8 +6,7 @@ import re
 import threading
 from typing import Any, Final
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.migrations.catalog import HISTORY
 
 #: what the Router sends around a file's own statements
@@ -36,7 +35,7 @@ class Trace:
         self._number = 0
         self._failed: tuple[BaseException, str] | None = None
         #: whether a COMMIT went through, so that not everything can be rolled back
-        self.committed = False
+        self.committed: bool = False
 
     def __enter__(self) -> Trace:
         self._hooks.append(self._note)

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from uuid import UUID
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.database.connection import db
 from orm_core.errors import InvalidValue, NotFound, RegistryError
 from orm_core.models.columns import CheckedField, unknown_field
@@ -56,25 +56,33 @@ class BaseModel(peewee.Model):
     and ``delete()`` is a DELETE then; ``id = AutoField()`` gives another key.
     """
 
-    id = UUIDField(primary_key=True, default=uuid7, server_default="gen_random_uuid()")
-    created_at = DateTimeField(default=utcnow, server_default="now()")
-    updated_at = DateTimeField(default=utcnow, server_default="now()")
-    deleted_at = DateTimeField(null=True)
+    #: the ``NotFound`` of this model
+    DoesNotExist: ClassVar[type[NotFound]]
 
-    for _place, _field in enumerate((created_at, updated_at, deleted_at)):
+    id: UUIDField[UUID] = UUIDField(
+        primary_key=True, default=uuid7, server_default="gen_random_uuid()"
+    )
+    created_at: DateTimeField[datetime] = DateTimeField(default=utcnow, server_default="now()")
+    updated_at: DateTimeField[datetime] = DateTimeField(default=utcnow, server_default="now()")
+    deleted_at: DateTimeField[datetime | None] = DateTimeField(null=True)
+
+    _times: ClassVar[Any] = (created_at, updated_at, deleted_at)
+    for _place, _field in enumerate(_times):
         _field._order = _LAST + _place
         _field._sort_key = (2, _field._order)
-    del _place, _field
+    del _place, _field, _times  # pyright: ignore[reportPossiblyUnboundVariable]
 
     # A loaded row starts with its columns only; see also validate_model.
-    _dirty = MadeOnDemand("_dirty", set)
     _stored = True
 
-    class Meta:
-        database = db
-        only_save_dirty = True
-        model_metadata_class = Metadata
-        schema_manager_class = SchemaManager
+    if not TYPE_CHECKING:  # to checkers these are what they make, and a Meta is none of ours
+        _dirty = MadeOnDemand("_dirty", set)
+
+        class Meta:
+            database = db
+            only_save_dirty = True
+            model_metadata_class = Metadata
+            schema_manager_class = SchemaManager
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         loaded = "__no_default__" in kwargs
@@ -92,7 +100,8 @@ class BaseModel(peewee.Model):
             cls.DoesNotExist.__name__, (NotFound,), {"__module__": cls.__module__}
         )
         cls._meta.declare()
-        cls.__rel__ = MadeOnDemand("__rel__", dict)  # Peewee gives each class one of its own
+        relations: Any = MadeOnDemand("__rel__", dict)
+        cls.__rel__ = relations  # Peewee gives each class one of its own
         cls._meta.loads_plainly = cls.__init__.__module__ == __name__
         for key in cls._meta.refs:
             cascades = getattr(key, "on_soft_delete", None) == "cascade"
@@ -105,46 +114,48 @@ class BaseModel(peewee.Model):
     # -- queries ----------------------------------------------------------------------------
 
     @classmethod
-    def select(cls, *fields: Any) -> SelectQuery:
+    def select(cls, *fields: Any) -> SelectQuery[Self]:
         """SELECT live rows: of all columns, or of those given."""
         return SelectQuery(cls, fields or cls._meta.sorted_fields, is_default=not fields)
 
     @classmethod
-    def with_deleted(cls) -> SelectQuery:
+    def with_deleted(cls) -> SelectQuery[Self]:
         """SELECT all rows, soft-deleted ones too."""
         return cls.select().with_deleted()
 
     @classmethod
-    def only_deleted(cls) -> SelectQuery:
+    def only_deleted(cls) -> SelectQuery[Self]:
         """SELECT soft-deleted rows."""
         return cls.select().only_deleted()
 
     @classmethod
-    def alias(cls, alias: str | None = None) -> Alias:
+    def alias(cls, alias: str | None = None) -> type[Self]:
         """A second name for this model in one query."""
-        return Alias(cls, alias)
+        named: Any = Alias(cls, alias)
+        return named  # type: ignore[no-any-return]
 
     @classmethod
-    def insert(cls, data: Any = None, /, **values: Any) -> InsertQuery:
+    def insert(cls, data: Any = None, /, **values: Any) -> InsertQuery[Any]:
         """INSERT one row; executing answers its id."""
         return InsertQuery(cls, cls._normalize_data(data, values))
 
     @classmethod
-    def insert_many(cls, rows: Iterable[Any], fields: Any = None) -> InsertQuery:
+    def insert_many(cls, rows: Iterable[Any], fields: Any = None) -> InsertQuery[Any]:
         """INSERT rows, dicts (of any keys) or tuples in the order of ``fields``, in a statement."""
         return InsertQuery(cls, insert=rows, columns=fields)
 
     @classmethod
-    def update(cls, data: Any = None, /, **values: Any) -> UpdateQuery:
+    def update(cls, data: Any = None, /, **values: Any) -> UpdateQuery[int]:
         """UPDATE live rows; executing answers how many."""
         changes = cls._normalize_data(data, values)
-        for field in [one for one in changes if isinstance(one, EncryptedTextField)]:
+        secrets: list[Any] = [one for one in changes if isinstance(one, EncryptedTextField)]
+        for field in secrets:
             if changes[field] is None:
                 changes |= dict.fromkeys((field.iv_field, field.tag_field))
         return UpdateQuery(cls, changes)
 
     @classmethod
-    def delete(cls) -> SoftDelete | peewee.ModelDelete:
+    def delete(cls) -> SoftDelete | peewee.ModelDelete[int]:
         """Soft-delete live rows, and those that cascade; executing answers how many of these.
 
         DELETE, for a model that has no ``deleted_at``.
@@ -158,7 +169,7 @@ class BaseModel(peewee.Model):
         return Restore(cls)
 
     @classmethod
-    def hard_delete(cls) -> peewee.ModelDelete:
+    def hard_delete(cls) -> peewee.ModelDelete[int]:
         """DELETE rows for good, live or soft-deleted."""
         return peewee.ModelDelete(cls)
 
@@ -167,10 +178,14 @@ class BaseModel(peewee.Model):
         if data is not None and not isinstance(data, Mapping):
             raise InvalidValue(f"{cls.__name__} takes a dict of fields; no SQL was sent.")
         normalized: dict[Any, Any] = {}
-        for name, value in {**(data or {}), **kwargs}.items():
-            field = cls._meta.combined.get(name) if isinstance(name, str) else name
-            if not isinstance(field, peewee.Field) or cls._meta.fields.get(field.name) is not field:
-                raise unknown_field(cls, field.name if isinstance(field, peewee.Field) else name)
+        given: dict[Any, Any] = {**(data or {}), **kwargs}
+        for name, value in given.items():
+            field: Any = cls._meta.combined.get(name) if isinstance(name, str) else name
+            if (
+                not isinstance(field, peewee.AnyField)
+                or cls._meta.fields.get(field.name) is not field
+            ):
+                raise unknown_field(cls, field.name if isinstance(field, peewee.AnyField) else name)
             if field in normalized:
                 raise InvalidValue(f"{cls.__name__}.{field.name} is given twice; no SQL was sent.")
             normalized[field] = field.db_value(value) if isinstance(value, peewee.Model) else value
@@ -207,7 +222,7 @@ class BaseModel(peewee.Model):
     def _values(cls, data: Mapping[str, Any]) -> dict[Any, Any]:
         """An instance's data by field; parts of an encrypted column go with the column."""
         fields = cls._meta.fields
-        secrets = {f for f in fields.values() if isinstance(f, EncryptedTextField)}
+        secrets: set[Any] = {f for f in fields.values() if isinstance(f, EncryptedTextField)}
         parts = {part.name for f in secrets for part in (f.iv_field, f.tag_field)}
         return {fields[name]: value for name, value in data.items() if name not in parts}
 
@@ -249,7 +264,7 @@ class BaseModel(peewee.Model):
     def _update_row(cls, key: Any, values: Mapping[Any, Any]) -> Self:
         query = cls.update(seal_values(values, key)).where(cls._meta.primary_key == key)
         for row in query.returning(cls).execute():
-            return row  # type: ignore[no-any-return]
+            return row
         raise NotFound(
             f"The row of {cls._meta.table_name} is gone or soft-deleted; nothing was written."
         )

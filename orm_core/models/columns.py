@@ -10,14 +10,17 @@ rows that are not soft-deleted.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
-from typing import Any, Literal, TypeAlias
-
-import peewee
-from peewee import SQL, Node
+from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar
 
 from orm_core.errors import InvalidValue, MissingField, UnknownField
+from orm_core.peewee_facade import SQL, Field, Model, Node
+
+#: what a column is compared with
+V = TypeVar("V")
+#: what a row carries: ``V``, or ``V | None`` where ``null=True``
+G = TypeVar("G")
 
 Unique: TypeAlias = bool | Literal["live"]
 
@@ -32,17 +35,36 @@ def quote_literal(text: str) -> str:
 
 def is_sql(value: Any) -> bool:
     """Whether this is an SQL expression; Peewee's rows are nodes too, but they are values."""
-    return isinstance(value, Node) and not isinstance(value, peewee.Model)
+    return isinstance(value, Node) and not isinstance(value, Model)
 
 
-class CheckedField(peewee.Field):
+class Options(TypedDict, Generic[V], total=False):
+    """What each field takes besides ``null``."""
+
+    primary_key: bool
+    index: bool
+    unique: Unique
+    default: V | Callable[[], V] | None
+    server_default: str | None
+    generated: str | None
+    comment: str | None
+    column_name: str | None
+    constraints: list[Any] | None
+    choices: Iterable[tuple[V, str]] | None
+    help_text: str | None
+    verbose_name: str | None
+    index_type: str | None
+    collation: str | None
+    sequence: str | None
+
+
+class CheckedField(Field[V, G]):
     """What all our columns share: checks, server defaults, uniqueness among live rows."""
 
-    default: Any
     #: what a value must be, for the error's text
-    expected = "a value of its type"
+    expected: str = "a value of its type"
     #: whether ``to_database`` takes values of its type only, so that no SQL passes for one
-    refuses_sql = False
+    refuses_sql: bool = False
 
     def __init__(
         self,
@@ -54,7 +76,7 @@ class CheckedField(peewee.Field):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, unique=bool(unique), **kwargs)
-        self.unique_live = unique == "live"
+        self.unique_live: bool = unique == "live"
         self.server_default = server_default
         self.generated = generated
         self.comment = comment
@@ -91,7 +113,7 @@ class CheckedField(peewee.Field):
         constant = self.default
         if constant is not None and not callable(constant):
             self.server_default = self.server_default or self.literal(constant)
-            self.default = lambda: deepcopy(constant)
+            self.default: Any = lambda: deepcopy(constant)
 
     def to_database(self, value: Any) -> Any:
         """Check and convert a value that is not None; ``refuse`` what does not fit."""
@@ -127,7 +149,8 @@ def unknown_field(model: Any, name: Any) -> UnknownField:
         return UnknownField(f"{model.__name__}: fields are given by name; no SQL was sent.")
     if len(name) > 63 or not name.isidentifier():
         return UnknownField(f"{model.__name__} has no field of that name. No SQL was sent.")
-    close = difflib.get_close_matches(name, model._meta.combined, n=1)
+    known: list[str] = list(model._meta.combined)
+    close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return UnknownField(f"{model.__name__} has no field {name}.{hint} No SQL was sent.")
 

@@ -10,14 +10,13 @@ not know the rows' ids, and a plain str is refused everywhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal, Unpack, overload
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core import settings
 from orm_core.crypto import KeyRing, Sealed, Secret, encode
 from orm_core.errors import KeyRingError, SecretUnreadable
-from orm_core.models.columns import CheckedField
+from orm_core.models.columns import CheckedField, G, Options
 from orm_core.models.fields import CharField
 
 VALUE_LENGTH: Final = 2048
@@ -77,7 +76,7 @@ class StoredSecret(Secret):
         raise failure
 
 
-class SealedPartField(CharField):
+class SealedPartField(CharField[Any]):
     """The iv or the tag of an encrypted column."""
 
     def to_database(self, value: Any) -> str:
@@ -115,7 +114,7 @@ class SecretAccessor(peewee.FieldAccessor):
         super().__set__(instance, value)
 
 
-class EncryptedTextField(CheckedField):
+class EncryptedTextField(CheckedField[Secret, G]):
     """A text of at most 1,024 bytes (UTF-8), stored encrypted by AES-256-GCM.
 
     Assign a ``Secret`` or None; reading gives a ``Secret`` that opens on ``reveal()``.
@@ -125,17 +124,32 @@ class EncryptedTextField(CheckedField):
     field_type = "VARCHAR"
     expected = 'a Secret, as in Secret("..."); a plain str would be stored unencrypted'
 
-    @property
-    def iv_field(self) -> CharField:
-        """The field of the iv, in hex, with the key's id."""
-        field: CharField = self.model._meta.fields[f"{self.name}_iv"]
-        return field
+    @overload
+    def __init__(
+        self: EncryptedTextField[Secret],
+        *,
+        null: Literal[False] = False,
+        **options: Unpack[Options[Secret]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: EncryptedTextField[Secret | None],
+        *,
+        null: Literal[True],
+        **options: Unpack[Options[Secret]],
+    ) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
 
     @property
-    def tag_field(self) -> CharField:
+    def iv_field(self) -> Any:
+        """The field of the iv, in hex, with the key's id."""
+        return self.model._meta.fields[f"{self.name}_iv"]
+
+    @property
+    def tag_field(self) -> Any:
         """The field of the authentication tag, in hex."""
-        field: CharField = self.model._meta.fields[f"{self.name}_tag"]
-        return field
+        return self.model._meta.fields[f"{self.name}_tag"]
 
     def get_modifiers(self) -> list[int]:
         """The length of the value column."""
@@ -145,9 +159,8 @@ class EncryptedTextField(CheckedField):
         """Peewee's hook; adds the columns of the iv and the tag to the model."""
         super().bind(model, name, set_attribute)
         for place, part in enumerate(("iv", "tag"), start=1):
-            field = SealedPartField(
-                PART_LENGTH, null=self.null, column_name=f"{self.column_name}_{part}"
-            )
+            make: Any = SealedPartField
+            field = make(PART_LENGTH, null=self.null, column_name=f"{self.column_name}_{part}")
             field._sort_key = (self._sort_key[0], self._sort_key[1] + place / 4)
             model._meta.add_field(f"{name}_{part}", field)
 
@@ -188,9 +201,11 @@ class EncryptedTextField(CheckedField):
             raise self.refuse(reason)
         return str(value)
 
-    def seal(self, secret: Secret | None, key: Any) -> dict[peewee.Field, SealedText | None]:
+    def seal(
+        self, secret: Secret | None, key: Any
+    ) -> dict[peewee.Field[Any, Any], SealedText | None]:
         """The three columns' values for a secret of the row ``key``."""
-        columns = (self, self.iv_field, self.tag_field)
+        columns: tuple[peewee.Field[Any, Any], ...] = (self, self.iv_field, self.tag_field)
         if secret is None:
             return dict.fromkeys(columns)
         self.check(secret)

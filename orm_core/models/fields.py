@@ -13,22 +13,33 @@ import re
 import uuid
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 import inflection
-import peewee
-from peewee import SQL
 from psycopg2 import extensions
 from psycopg2.extras import Json
 
+from orm_core import peewee_facade as peewee
 from orm_core.database.decoding import uuid_of
 from orm_core.errors import InvalidValue
-from orm_core.models.columns import MAX_NAME_BYTES, CheckedField, is_sql, quote_literal
+from orm_core.models.columns import (
+    MAX_NAME_BYTES,
+    CheckedField,
+    G,
+    Options,
+    V,
+    is_sql,
+    quote_literal,
+)
 
 #: with all hyphens or with none
 _UUID = re.compile(
     r"([0-9a-f]{8})(-?)([0-9a-f]{4})\2([0-9a-f]{4})\2([0-9a-f]{4})\2([0-9a-f]{12})", re.IGNORECASE
 )
+
+E = TypeVar("E", bound=enum.Enum)
+Item = TypeVar("Item")
+Held = TypeVar("Held")
 
 
 def _is_utf8(text: str) -> bool:
@@ -40,7 +51,7 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-class _TextChecks(CheckedField):
+class _TextChecks(CheckedField[str, G]):
     refuses_sql = True
     max_length: int | None = None
     expected = "a str"
@@ -57,20 +68,45 @@ class _TextChecks(CheckedField):
         return str.__str__(value)  # of a str Enum the value, not the name
 
 
-class TextField(_TextChecks, peewee.TextField):
+class TextField(_TextChecks[G], peewee.TextField):
     """``text``: a str of any length."""
 
+    @overload
+    def __init__(
+        self: TextField[str], *, null: Literal[False] = False, **options: Unpack[Options[str]]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: TextField[str | None], *, null: Literal[True], **options: Unpack[Options[str]]
+    ) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
 
-class CharField(_TextChecks, peewee.CharField):
+
+class CharField(_TextChecks[G], peewee.CharField):
     """``varchar(max_length)``: a str; a longer one is refused, trailing blanks count."""
 
-    max_length: int
-
+    @overload
+    def __init__(
+        self: CharField[str],
+        max_length: int = 255,
+        *,
+        null: Literal[False] = False,
+        **options: Unpack[Options[str]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: CharField[str | None],
+        max_length: int = 255,
+        *,
+        null: Literal[True],
+        **options: Unpack[Options[str]],
+    ) -> None: ...
     def __init__(self, max_length: int = 255, *args: Any, **kwargs: Any) -> None:
         super().__init__(max_length, *args, **kwargs)
 
 
-class _IntegerChecks(CheckedField):
+class _IntegerChecks(CheckedField[int, G]):
     refuses_sql = True
     bits = 32
     expected = "an int"
@@ -87,37 +123,84 @@ class _IntegerChecks(CheckedField):
         return str(self.to_database(value))
 
 
-class IntegerField(_IntegerChecks, peewee.IntegerField):
+class IntegerField(_IntegerChecks[G], peewee.IntegerField):
     """``integer``: an int of 32 bits."""
 
+    @overload
+    def __init__(
+        self: IntegerField[int], *, null: Literal[False] = False, **options: Unpack[Options[int]]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: IntegerField[int | None], *, null: Literal[True], **options: Unpack[Options[int]]
+    ) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
 
-class BigIntegerField(_IntegerChecks, peewee.BigIntegerField):
+
+class BigIntegerField(_IntegerChecks[G], peewee.BigIntegerField):
     """``bigint``: an int of 64 bits."""
 
     bits = 64
 
+    @overload
+    def __init__(
+        self: BigIntegerField[int], *, null: Literal[False] = False, **options: Unpack[Options[int]]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: BigIntegerField[int | None], *, null: Literal[True], **options: Unpack[Options[int]]
+    ) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
 
-class SmallIntegerField(_IntegerChecks, peewee.SmallIntegerField):
+
+class SmallIntegerField(_IntegerChecks[G], peewee.SmallIntegerField):
     """``smallint``: an int of 16 bits."""
 
     bits = 16
 
+    @overload
+    def __init__(
+        self: SmallIntegerField[int],
+        *,
+        null: Literal[False] = False,
+        **options: Unpack[Options[int]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: SmallIntegerField[int | None], *, null: Literal[True], **options: Unpack[Options[int]]
+    ) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
 
-class AutoField(_IntegerChecks, peewee.AutoField):
+
+class AutoField(_IntegerChecks[int], peewee.AutoField):
     """``serial``: an int of 32 bits that the server counts; for tables that have such a key."""
 
 
-class BigAutoField(_IntegerChecks, peewee.BigAutoField):
+class BigAutoField(_IntegerChecks[int], peewee.BigAutoField):
     """``bigserial``: an int of 64 bits that the server counts."""
 
     bits = 64
 
 
-class BooleanField(CheckedField, peewee.BooleanField):
+class BooleanField(CheckedField[bool, G], peewee.BooleanField):
     """``boolean``: True or False, nothing that only acts like one."""
 
     refuses_sql = True
     expected = "True or False"
+
+    @overload
+    def __init__(
+        self: BooleanField[bool], *, null: Literal[False] = False, **options: Unpack[Options[bool]]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: BooleanField[bool | None], *, null: Literal[True], **options: Unpack[Options[bool]]
+    ) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
 
     def to_database(self, value: Any) -> bool:
         if not isinstance(value, bool):
@@ -128,11 +211,22 @@ class BooleanField(CheckedField, peewee.BooleanField):
         return "true" if self.to_database(value) else "false"
 
 
-class DoubleField(CheckedField, peewee.DoubleField):
+class DoubleField(CheckedField[float, G], peewee.DoubleField):
     """``double precision``: a float, or an int that is one exactly; no infinity, no NaN."""
 
     refuses_sql = True
     expected = "a finite float"
+
+    @overload
+    def __init__(
+        self: DoubleField[float], *, null: Literal[False] = False, **options: Unpack[Options[float]]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DoubleField[float | None], *, null: Literal[True], **options: Unpack[Options[float]]
+    ) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
 
     def to_database(self, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -149,11 +243,32 @@ class DoubleField(CheckedField, peewee.DoubleField):
         return repr(self.to_database(value))
 
 
-class DecimalField(CheckedField, peewee.DecimalField):
+class DecimalField(CheckedField[Decimal, G], peewee.DecimalField):
     """``numeric(max_digits, decimal_places)``: a Decimal or int that fits without rounding."""
 
     max_digits: int
     decimal_places: int
+
+    @overload
+    def __init__(
+        self: DecimalField[Decimal],
+        max_digits: int = 10,
+        decimal_places: int = 5,
+        *,
+        null: Literal[False] = False,
+        **options: Unpack[Options[Decimal]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DecimalField[Decimal | None],
+        max_digits: int = 10,
+        decimal_places: int = 5,
+        *,
+        null: Literal[True],
+        **options: Unpack[Options[Decimal]],
+    ) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
 
     def to_database(self, value: Any) -> Decimal:
         if isinstance(value, bool) or not isinstance(value, Decimal | int):
@@ -176,10 +291,21 @@ class DecimalField(CheckedField, peewee.DecimalField):
         return str(self.to_database(value))
 
 
-class DateField(CheckedField, peewee.DateField):
+class DateField(CheckedField[date, G], peewee.DateField):
     """``date``: a ``datetime.date``."""
 
     expected = "a date (not a datetime)"
+
+    @overload
+    def __init__(
+        self: DateField[date], *, null: Literal[False] = False, **options: Unpack[Options[date]]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DateField[date | None], *, null: Literal[True], **options: Unpack[Options[date]]
+    ) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
 
     def to_database(self, value: Any) -> date:
         if not isinstance(value, date) or isinstance(value, datetime):
@@ -187,12 +313,29 @@ class DateField(CheckedField, peewee.DateField):
         return value
 
 
-class DateTimeField(CheckedField, peewee.DateTimeField):
+class DateTimeField(CheckedField[datetime, G], peewee.DateTimeField):
     """``timestamptz``: an aware datetime, stored and read as UTC; naive ones are refused."""
 
     refuses_sql = True
     field_type = "TIMESTAMPTZ"
     expected = "an aware datetime, e.g. datetime.now(UTC); a naive one names no moment"
+
+    @overload
+    def __init__(
+        self: DateTimeField[datetime],
+        *,
+        null: Literal[False] = False,
+        **options: Unpack[Options[datetime]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DateTimeField[datetime | None],
+        *,
+        null: Literal[True],
+        **options: Unpack[Options[datetime]],
+    ) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
 
     def to_database(self, value: Any) -> datetime:
         if not isinstance(value, datetime) or value.utcoffset() is None:
@@ -206,11 +349,28 @@ class DateTimeField(CheckedField, peewee.DateTimeField):
         return value.astimezone(UTC) if isinstance(value, datetime) else value
 
 
-class UUIDField(CheckedField, peewee.UUIDField):
+class UUIDField(CheckedField[uuid.UUID, G], peewee.UUIDField):
     """``uuid``: a ``uuid.UUID``, or its text in 32 or 36 characters."""
 
     refuses_sql = True
     expected = "a UUID or its text (32 hex digits, with or without hyphens)"
+
+    @overload
+    def __init__(
+        self: UUIDField[uuid.UUID],
+        *,
+        null: Literal[False] = False,
+        **options: Unpack[Options[uuid.UUID]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: UUIDField[uuid.UUID | None],
+        *,
+        null: Literal[True],
+        **options: Unpack[Options[uuid.UUID]],
+    ) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
 
     def to_database(self, value: Any) -> str:
         if isinstance(value, uuid.UUID):
@@ -223,8 +383,11 @@ class UUIDField(CheckedField, peewee.UUIDField):
         return uuid_of(value) if isinstance(value, str) else value
 
 
-class JSONField(CheckedField, peewee.JSONField):
+class JSONField(CheckedField[V, G], peewee.JSONField):
     """``jsonb``: dicts, lists, str, int, finite float, bool; no NaN, no NUL, str keys only.
+
+    ``JSONField(dict[str, str])`` declares what checkers and generated types take the values for;
+    the values themselves are checked to be JSON, no more.
 
     Assign a new value to change one: what is changed inside a dict or list of a loaded row is not
     seen by ``save()``. jsonb keeps numbers as numeric, so a float of 1e16 or more comes back as an
@@ -233,8 +396,29 @@ class JSONField(CheckedField, peewee.JSONField):
 
     expected = "JSON: dicts with str keys, lists, str, numbers (no NaN), bool or None"
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    @overload
+    def __init__(
+        self: JSONField[Any, Any], *, null: bool = False, **options: Unpack[Options[Any]]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: JSONField[Held, Held],
+        holds: type[Held],
+        *,
+        null: Literal[False] = False,
+        **options: Unpack[Options[Any]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: JSONField[Held, Held | None],
+        holds: type[Held],
+        *,
+        null: Literal[True],
+        **options: Unpack[Options[Any]],
+    ) -> None: ...
+    def __init__(self, holds: Any = Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.holds = holds
         self.copy_default()
 
     def literal(self, value: Any) -> str:
@@ -280,17 +464,21 @@ def _has_nul(value: Any) -> bool:
     if isinstance(value, str):
         return "\0" in value
     if isinstance(value, dict):
-        return any(_has_nul(key) or _has_nul(item) for key, item in value.items())
-    return isinstance(value, list | tuple) and any(map(_has_nul, value))
+        pairs = cast("dict[Any, Any]", value)
+        return any(_has_nul(key) or _has_nul(item) for key, item in pairs.items())
+    items = cast("list[Any]", value)
+    return isinstance(value, list | tuple) and any(map(_has_nul, items))
 
 
 def _has_text_keys(value: Any) -> bool:
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _has_text_keys(item) for key, item in value.items())
-    return not isinstance(value, list | tuple) or all(map(_has_text_keys, value))
+        pairs = cast("dict[Any, Any]", value)
+        return all(isinstance(key, str) and _has_text_keys(item) for key, item in pairs.items())
+    items = cast("list[Any]", value)
+    return not isinstance(value, list | tuple) or all(map(_has_text_keys, items))
 
 
-class OtherField(CheckedField):
+class OtherField(CheckedField[Any, Any]):
     """A column of any other SQL type, as in ``OtherField("inet")``; values pass as they are."""
 
     def __init__(self, sql_type: str, *args: Any, **kwargs: Any) -> None:
@@ -298,7 +486,7 @@ class OtherField(CheckedField):
         self.field_type = sql_type
 
 
-class EnumField(CheckedField):
+class EnumField(CheckedField[V, G]):
     """A native PostgreSQL enum from a Python ``Enum`` whose values are its labels.
 
     ``EnumField(SessionStatus, default=SessionStatus.ACTIVE)`` makes the type ``session_status``
@@ -307,14 +495,32 @@ class EnumField(CheckedField):
 
     refuses_sql = True
 
+    @overload
+    def __init__(
+        self: EnumField[E, E],
+        enum_class: type[E],
+        *,
+        type_name: str | None = None,
+        null: Literal[False] = False,
+        **options: Unpack[Options[E]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: EnumField[E, E | None],
+        enum_class: type[E],
+        *,
+        type_name: str | None = None,
+        null: Literal[True],
+        **options: Unpack[Options[E]],
+    ) -> None: ...
     def __init__(
         self, enum_class: type[enum.Enum], *args: Any, type_name: str | None = None, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
         self.enum_class = enum_class
-        self.type_name = type_name or inflection.underscore(enum_class.__name__)
-        self.labels = tuple(member.value for member in enum_class)
-        self.members = {member.value: member for member in enum_class}
+        self.type_name: str = type_name or inflection.underscore(enum_class.__name__)
+        self.labels: tuple[Any, ...] = tuple(member.value for member in enum_class)
+        self.members: dict[str, enum.Enum] = {member.value: member for member in enum_class}
         for label in self.labels:
             if not isinstance(label, str) or not 0 < len(label.encode()) <= MAX_NAME_BYTES:
                 raise InvalidValue(
@@ -357,10 +563,26 @@ class EnumField(CheckedField):
         return self.members.get(value, value) if isinstance(value, str) else value
 
 
-class ArrayField(CheckedField):
+class ArrayField(CheckedField[V, G]):
     """An array, as in ``ArrayField(TextField())``: a list of what the inner field takes, or None."""
 
-    def __init__(self, inner: CheckedField, *args: Any, **kwargs: Any) -> None:
+    @overload
+    def __init__(
+        self: ArrayField[list[Item], list[Item]],
+        inner: CheckedField[Item, Item],
+        *,
+        null: Literal[False] = False,
+        **options: Unpack[Options[list[Item]]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: ArrayField[list[Item], list[Item] | None],
+        inner: CheckedField[Item, Item],
+        *,
+        null: Literal[True],
+        **options: Unpack[Options[list[Item]]],
+    ) -> None: ...
+    def __init__(self, inner: CheckedField[Any, Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.inner = inner
         self.copy_default()
@@ -371,13 +593,15 @@ class ArrayField(CheckedField):
             return peewee.Value(value, converter=self.db_value, unpack=False)
         return value
 
-    def __eq__(self, other: Any) -> Any:
-        return super().__eq__(self._whole(other))
+    if not TYPE_CHECKING:  # to checkers it compares like any column
 
-    def __ne__(self, other: Any) -> Any:
-        return super().__ne__(self._whole(other))
+        def __eq__(self, other: Any) -> Any:
+            return super().__eq__(self._whole(other))
 
-    __hash__ = CheckedField.__hash__
+        def __ne__(self, other: Any) -> Any:
+            return super().__ne__(self._whole(other))
+
+        __hash__ = CheckedField.__hash__
 
     @property
     def expected(self) -> str:  # type: ignore[override]
@@ -385,13 +609,14 @@ class ArrayField(CheckedField):
 
     def ddl_datatype(self, ctx: Any) -> Any:
         """The inner type with brackets."""
-        return SQL(f"{self.inner.ddl_datatype(ctx).sql}[]")
+        return peewee.SQL(f"{self.inner.ddl_datatype(ctx).sql}[]")
 
     def to_database(self, value: Any) -> str:
         if not isinstance(value, list | tuple):
             raise self.refuse()
         try:
-            items = [self.inner.array_item(item) for item in value]
+            given = cast("list[Any]", value)
+            items = [self.inner.array_item(item) for item in given]
         except InvalidValue:
             raise self.refuse() from None
         return "{" + ",".join(map(_array_item, items)) + "}"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from typing import Any
+from typing import Any, TypeVar, cast
 
-import peewee
-from peewee import SQL, Node, OnConflict
-
+from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import is_generated, missing_fields
 from orm_core.models.encrypted import EncryptedTextField, seal_values
 from orm_core.models.rows import MakesRows
+from orm_core.peewee_facade import SQL, Node
+
+R = TypeVar("R")
 
 
-class InsertQuery(MakesRows, peewee.ModelInsert):
+class InsertQuery(MakesRows, peewee.ModelInsert[R]):
     """INSERT; every row is completed with its defaults, and its secrets are sealed."""
 
     def __init__(self, model: Any, insert: Any = None, columns: Any = None, **kwargs: Any) -> None:
@@ -42,9 +43,10 @@ class InsertQuery(MakesRows, peewee.ModelInsert):
 def _as_mappings(model: Any, rows: Iterable[Any], columns: Any) -> list[Mapping[Any, Any]]:
     names = list(columns or model._meta.sorted_fields)
     mappings: list[Mapping[Any, Any]] = []
+    row: Any
     for row in rows:
         if isinstance(row, Mapping):
-            mappings.append(row)
+            mappings.append(cast("Mapping[Any, Any]", row))
         elif len(row) == len(names):
             mappings.append(dict(zip(names, row, strict=True)))
         else:
@@ -88,9 +90,10 @@ def _is_filled_by_server(field: Any) -> bool:
     return getattr(field, "server_default_sql", None) is not None or is_generated(field)
 
 
-def _moving_updated_at(model: Any, conflict: OnConflict) -> OnConflict:
+def _moving_updated_at(model: Any, conflict: Any) -> Any:
     fields = model._meta.fields
-    for name, value in (conflict._update or {}).items():
+    updates: dict[Any, Any] = conflict._update or {}
+    for name, value in updates.items():
         if isinstance(value, peewee.Model):
             field = model._meta.combined.get(name, name) if isinstance(name, str) else name
             field.db_value(value)

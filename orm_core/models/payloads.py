@@ -7,22 +7,23 @@ names to the values they must equal.
 
 from __future__ import annotations
 
+# What a caller hands over is checked, whatever the annotations say.
+# pyright: reportUnnecessaryIsInstance=false
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
-import peewee
-from peewee import Node
-
+from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import is_generated, is_sql, missing_fields, unknown_field
 from orm_core.models.encrypted import EncryptedTextField
+from orm_core.peewee_facade import Node, Predicate
 
 Payload: TypeAlias = Mapping[str, Any]
-Condition: TypeAlias = peewee.ColumnBase | Mapping[str, Any]
-Where: TypeAlias = Condition | Iterable[Condition] | None
+Condition: TypeAlias = "Predicate | Mapping[str, Any]"
+Where: TypeAlias = "Condition | Iterable[Condition] | None"
 
 
-def names_of(model: Any) -> dict[str, peewee.Field]:
+def names_of(model: Any) -> dict[str, peewee.Field[Any, Any]]:
     """The names that a payload may use, with their fields; parts of secrets have none."""
     meta = model._meta
     hidden = {
@@ -37,10 +38,21 @@ def names_of(model: Any) -> dict[str, peewee.Field]:
     return names
 
 
-def fields_of(model: Any, names: Iterable[Any]) -> dict[str, peewee.Field]:
+def is_required(field: Any) -> bool:
+    """Whether a new row must be given a value: NOT NULL, and neither default nor counter."""
+    return not (
+        field.null
+        or field.default is not None
+        or getattr(field, "server_default_sql", None) is not None
+        or is_generated(field)
+        or getattr(field, "auto_increment", False)
+    )
+
+
+def fields_of(model: Any, names: Iterable[Any]) -> dict[str, peewee.Field[Any, Any]]:
     """The fields that a payload names, by its names. Raises ``InvalidValue``, ``UnknownField``."""
     known = names_of(model)
-    fields: dict[str, peewee.Field] = {}
+    fields: dict[str, peewee.Field[Any, Any]] = {}
     for name in names:
         field = known.get(name) if isinstance(name, str) else None
         if field is None:
@@ -51,7 +63,7 @@ def fields_of(model: Any, names: Iterable[Any]) -> dict[str, peewee.Field]:
     return fields
 
 
-def _written(model: Any, payload: Payload) -> dict[str, peewee.Field]:
+def _written(model: Any, payload: Payload) -> dict[str, peewee.Field[Any, Any]]:
     if not isinstance(payload, Mapping):
         raise not_a_payload(model)
     return fields_of(model, payload)
@@ -64,25 +76,20 @@ def not_a_payload(model: Any) -> InvalidValue:
     )
 
 
-def check_new(model: Any, given: Collection[peewee.Field]) -> None:
+def check_new(model: Any, given: Collection[peewee.Field[Any, Any]]) -> None:
     """Raise ``MissingField`` unless these fields suffice for a new row, or ``InvalidValue``."""
     _check_written(model, given)
     names = {field.name for field in given}
     missing = [
         field.name
         for field in names_of(model).values()
-        if field.name not in names
-        and not field.null
-        and field.default is None
-        and getattr(field, "server_default_sql", None) is None
-        and not is_generated(field)
-        and not getattr(field, "auto_increment", False)
+        if field.name not in names and is_required(field)
     ]
     if missing:
         raise missing_fields(model, dict.fromkeys(missing))
 
 
-def check_changes(model: Any, given: Collection[peewee.Field]) -> None:
+def check_changes(model: Any, given: Collection[peewee.Field[Any, Any]]) -> None:
     """Raise ``InvalidValue`` unless these fields of a row may be changed."""
     _check_written(model, given)
     names = {field.name for field in given}
@@ -97,7 +104,7 @@ def check_changes(model: Any, given: Collection[peewee.Field]) -> None:
         )
 
 
-def _check_written(model: Any, given: Iterable[peewee.Field]) -> None:
+def _check_written(model: Any, given: Iterable[peewee.Field[Any, Any]]) -> None:
     for field in given:
         if is_generated(field):
             raise InvalidValue(
@@ -105,14 +112,14 @@ def _check_written(model: Any, given: Iterable[peewee.Field]) -> None:
             )
 
 
-def read_new(model: Any, payload: Payload) -> dict[peewee.Field, Any]:
+def read_new(model: Any, payload: Payload) -> dict[peewee.Field[Any, Any], Any]:
     """The values of a new row. Raises ``InvalidValue``, ``UnknownField`` or ``MissingField``."""
     given = _written(model, payload)
     check_new(model, given.values())
     return {field: checked(field, payload[name]) for name, field in given.items()}
 
 
-def read_changes(model: Any, payload: Payload) -> dict[peewee.Field, Any]:
+def read_changes(model: Any, payload: Payload) -> dict[peewee.Field[Any, Any], Any]:
     """The values to change in a row. Raises ``InvalidValue`` or ``UnknownField``."""
     given = _written(model, payload)
     check_changes(model, given.values())
@@ -146,12 +153,13 @@ def key_value(model: Any, key: Any) -> Any:
     return model._meta.primary_key.to_database(key)
 
 
-def read_where(model: Any, where: Where) -> list[Any]:
+def read_where(model: Any, where: Any) -> list[Any]:
     """Predicates for ``query.where(*...)``. Raises ``InvalidValue`` or ``UnknownField``."""
     if where is None:
         return []
     if isinstance(where, Mapping):
-        return [_equals(model, name, value) for name, value in where.items()]
+        pairs = cast("Mapping[Any, Any]", where)
+        return [_equals(model, name, value) for name, value in pairs.items()]
     if isinstance(where, peewee.ColumnBase) and not isinstance(where, peewee.Value):
         return [where]
     if isinstance(where, str | bytes | type | Node) or not isinstance(where, Iterable):
@@ -159,7 +167,8 @@ def read_where(model: Any, where: Where) -> list[Any]:
             f"A condition is a predicate like {model.__name__}.id == ..., or a dict of fields and "
             "values; text is never taken for SQL. No SQL was sent."
         )
-    return [predicate for one in where for predicate in read_where(model, one)]
+    some = cast("Iterable[Any]", where)
+    return [predicate for one in some for predicate in read_where(model, one)]
 
 
 def _equals(model: Any, name: Any, value: Any) -> Any:

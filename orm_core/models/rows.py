@@ -13,13 +13,14 @@ Selections that are not plain columns of one model are left to Peewee.
 
 from __future__ import annotations
 
+# It compares functions and writes source: types would tell nothing of what it makes.
+# pyright: basic
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, Self, TypeAlias
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.database.decoding import uuid_of
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import CheckedField
@@ -67,8 +68,8 @@ class MadeRows(peewee.CursorWrapper):
     def fill_cache(self, n: float = 0) -> None:  # noqa: ARG002 - Peewee's signature
         """Make all rows; the driver has them already."""
         if not self.populated:
-            self.row_cache = self._make(self.cursor.fetchall())
-            self.count = len(self.row_cache)
+            self.row_cache: list[Any] = self._make(self.cursor.fetchall())
+            self.count: int = len(self.row_cache)
             self.populated = True
             self.cursor.close()
 
@@ -82,10 +83,10 @@ class MadeRows(peewee.CursorWrapper):
             yield from self._make(rows)
 
 
-class MakesRows(peewee.Node):
+class MakesRows(peewee.Query):
     """What our queries share: their rows come from a generated loop where one fits."""
 
-    def records(self) -> Any:
+    def records(self) -> Self:
         """Rows as read-only records with the columns as attributes; lighter than models."""
         query = self.clone()
         query._row_type = RECORD
@@ -139,7 +140,7 @@ class Maker:
     """The loop for some columns of a model, or None where Peewee's own way is needed."""
 
     def __init__(self, model: Any, fields: Sequence[Any], kind: int) -> None:
-        self.fields = tuple(map(id, fields))
+        self.fields: tuple[int, ...] = tuple(map(id, fields))
         self._kept = tuple(fields)  # so that no other node takes their ids
         self.make: MakeRows | None = None
         names = [getattr(field, "name", "") for field in fields]
@@ -240,7 +241,7 @@ class Record:
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment] # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 def _records(model: Any, fields: Sequence[Any]) -> MakeRows:

@@ -12,14 +12,15 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import inflection
-import peewee
-from peewee import ModelIndex, Node
 
+from orm_core import peewee_facade as peewee
+from orm_core.database.connection import Database
 from orm_core.database.diagnostics import declare_constraints
 from orm_core.errors import RegistryError
 from orm_core.models.columns import quote_literal, shorten
 from orm_core.models.fields import ArrayField, EnumField
 from orm_core.models.soft_delete import ManyToManyAccessor
+from orm_core.peewee_facade import ModelIndex, Node
 
 
 class Metadata(peewee.Metadata):
@@ -43,7 +44,7 @@ class Metadata(peewee.Metadata):
             field.accessor_class = ManyToManyAccessor
         super().add_field(field_name, field, set_attribute)
 
-    @peewee.Metadata.table.deleter  # type: ignore[untyped-decorator]
+    @peewee.Metadata.table.deleter  # type: ignore[untyped-decorator, attr-defined]
     def table(self) -> None:
         """Peewee's hook for each change of the table's name, schema or fields."""
         self._table = None
@@ -67,7 +68,7 @@ class Metadata(peewee.Metadata):
 
         ``Meta.indexes`` holds ``(("a", "b"), unique)``, where unique is False, True or "live".
         """
-        indexes = [
+        indexes: list[Any] = [
             self._index((field,), _unique(field), field.index_type)
             for field in self.sorted_fields
             if not field.primary_key and (field.index or field.unique)
@@ -131,7 +132,7 @@ def _word(part: Any) -> str:
     return str(getattr(part, "column_name", "expr"))
 
 
-def create_all(database: peewee.Database, models: Iterable[Any]) -> None:
+def create_all(database: Database, models: Iterable[Any]) -> None:
     """Create the tables of these models, with their schemas, types, references and comments.
 
     For scratch databases and tests; a service's own database is made by its migrations.

@@ -9,10 +9,11 @@ taken from here.
 
 from __future__ import annotations
 
+# It takes queries of any kind apart, whose parts no stub describes.
+# pyright: basic
 from typing import Any, Final
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.database.prepared import CompiledSql
 from orm_core.models.columns import CheckedField
 

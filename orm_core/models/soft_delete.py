@@ -12,50 +12,65 @@ FULL join, which keep rows of both sides, the table is replaced by its live rows
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar, cast, overload
 
-import peewee
-from peewee import Expression, Join, Load, ModelAlias, Node
-
+from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue
 from orm_core.models import shapes
+from orm_core.models.encrypted import EncryptedTextField
 from orm_core.models.identifiers import utcnow
 from orm_core.models.rows import MakesRows
+from orm_core.peewee_facade import (
+    Column,
+    ColumnBase,
+    Expression,
+    Join,
+    Load,
+    ModelAlias,
+    Node,
+    Predicate,
+    Relation,
+    Term,
+)
 
 Visibility: TypeAlias = Literal["live", "all", "deleted"]
-Q = TypeVar("Q", bound="SeesLiveRows")
+R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+E = TypeVar("E")
+F = TypeVar("F")
 
 
-class SeesLiveRows(Node):
+class SeesLiveRows(peewee.Query):
     """What our queries share: which rows they see."""
 
     _visibility: Visibility = "live"
 
-    def with_deleted(self: Q) -> Q:
+    def with_deleted(self) -> Self:
         """The same query over live and deleted rows, in joined models too."""
         return self._seeing("all")
 
-    def only_deleted(self: Q) -> Q:
+    def only_deleted(self) -> Self:
         """The same query over deleted rows only; joined models' rows may be either."""
         check_soft(self.model)
         return self._seeing("deleted")
 
-    def where(self: Q, *expressions: Any) -> Q:
+    def where(self, *expressions: Predicate) -> Self:
         """The same query with more conditions, all of which must hold."""
-        query: Q = super().where(*predicates(expressions))
-        return query
+        return super().where(*predicates(expressions))
 
-    def orwhere(self: Q, *expressions: Any) -> Q:
+    def orwhere(self, *expressions: Predicate) -> Self:
         """The same query, or these conditions."""
-        query: Q = super().orwhere(*predicates(expressions))
-        return query
+        return super().orwhere(*predicates(expressions))
 
-    def _seeing(self: Q, visibility: Visibility) -> Q:
-        query: Q = self.clone()
+    def _seeing(self, visibility: Visibility) -> Self:
+        query = self.clone()
         query._visibility = visibility
         return query
 
-    def _rendered(self: Q) -> Q:
+    def _rendered(self) -> Self:
         """A twin to render. Unlike ``clone()`` it keeps the hash, by which aliases are found."""
         twin = object.__new__(type(self))
         twin.__dict__ = self.__dict__.copy()
@@ -65,9 +80,8 @@ class SeesLiveRows(Node):
 def is_soft(source: Any) -> bool:
     """Whether a source of a query (a model or an alias of one) has soft-deleted rows."""
     model = source.model if isinstance(source, ModelAlias) else source
-    return (
-        isinstance(model, type) and hasattr(model, "_meta") and "deleted_at" in model._meta.fields
-    )
+    meta = getattr(model, "_meta", None)
+    return isinstance(model, type) and meta is not None and "deleted_at" in meta.fields
 
 
 def check_soft(model: Any) -> None:
@@ -109,7 +123,7 @@ def predicates(where: tuple[Any, ...]) -> tuple[Any, ...]:
     return where
 
 
-class SelectQuery(MakesRows, SeesLiveRows, peewee.ModelSelect):
+class SelectQuery(MakesRows, SeesLiveRows, peewee.ModelSelect[R]):
     """SELECT from a model; sees live rows only."""
 
     def __sql__(self, ctx: Any) -> Any:
@@ -117,7 +131,7 @@ class SelectQuery(MakesRows, SeesLiveRows, peewee.ModelSelect):
             return super().__sql__(ctx)
         twin = self._rendered()
         twin._visibility = "all"
-        sources = []
+        sources: list[Any] = []
         for source in self._from_list:
             filtered, predicate = _filter(source, self._visibility)
             sources.append(filtered)
@@ -129,7 +143,7 @@ class SelectQuery(MakesRows, SeesLiveRows, peewee.ModelSelect):
         """The SQL and its values; not made anew for a shape that was sent before."""
         return shapes.render(self, database)
 
-    def get(self, database: Any = None) -> Any:
+    def get(self, database: Any = None) -> R:
         """The first row. Raises the model's ``DoesNotExist``, a ``NotFound``, when none matches."""
         query = self.paginate(1, 1)
         query._cursor_wrapper = None
@@ -139,15 +153,62 @@ class SelectQuery(MakesRows, SeesLiveRows, peewee.ModelSelect):
             raise model.DoesNotExist(f"No row of {model._meta.table_name} matches the query.")
         return rows[0]
 
-    def limit(self, value: int | None = None) -> Any:
+    @overload
+    def values(self, a: Term[A], /) -> SelectQuery[tuple[A]]: ...
+    @overload
+    def values(self, a: Term[A], b: Term[B], /) -> SelectQuery[tuple[A, B]]: ...
+    @overload
+    def values(self, a: Term[A], b: Term[B], c: Term[C], /) -> SelectQuery[tuple[A, B, C]]: ...
+    @overload
+    def values(
+        self, a: Term[A], b: Term[B], c: Term[C], d: Term[D], /
+    ) -> SelectQuery[tuple[A, B, C, D]]: ...
+    @overload
+    def values(
+        self, a: Term[A], b: Term[B], c: Term[C], d: Term[D], e: Term[E], /
+    ) -> SelectQuery[tuple[A, B, C, D, E]]: ...
+    @overload
+    def values(
+        self, a: Term[A], b: Term[B], c: Term[C], d: Term[D], e: Term[E], f: Term[F], /
+    ) -> SelectQuery[tuple[A, B, C, D, E, F]]: ...
+    @overload
+    def values(
+        self,
+        a: Column,
+        b: Column,
+        c: Column,
+        d: Column,
+        e: Column,
+        f: Column,
+        g: Column,
+        /,
+        *more: Column,
+    ) -> SelectQuery[tuple[Any, ...]]: ...
+    def values(self, *columns: Any) -> Any:
+        """Rows as tuples of these columns: ``for id, email in query.values(User.id, User.email)``.
+
+        Checkers know the types of up to six; a column of an outer join may be None for all that.
+        A secret is bound to its row, so it is read from the row and not taken here.
+        """
+        for column in columns:
+            if not isinstance(column, ColumnBase) or isinstance(column, EncryptedTextField):
+                raise InvalidValue(
+                    "values() takes columns, as in values(User.id, User.email), and no encrypted "
+                    "one; no SQL was sent."
+                )
+        if not columns:
+            raise InvalidValue("values() takes at least one column; no SQL was sent.")
+        return self.select(*columns).tuples()
+
+    def limit(self, value: int | None = None) -> Self:
         """At most ``value`` rows; None for no limit."""
         return super().limit(_count("limit", value))
 
-    def offset(self, value: int | None = None) -> Any:
+    def offset(self, value: int | None = None) -> Self:
         """Pass over the first ``value`` rows."""
         return super().offset(_count("offset", value))
 
-    def order_by(self, *values: Any) -> Any:
+    def order_by(self, *values: Column) -> Self:
         """Sort by fields or expressions; a str, which SQL would take for a constant, is refused."""
         for value in values:
             if not isinstance(value, Node):
@@ -157,12 +218,16 @@ class SelectQuery(MakesRows, SeesLiveRows, peewee.ModelSelect):
                 )
         return super().order_by(*values)
 
-    def order_by_extend(self, *values: Any) -> Any:
+    def order_by_extend(self, *values: Column) -> Self:
         """Sort by these too, after what was given before."""
         return self.order_by(*(self._order_by or ()), *values) if values else self.clone()
 
-    def with_related(self, *loads: Any) -> Any:
-        """Load related rows along; see ``peewee.Load``."""
+    def with_related(self, *loads: Load | Relation) -> Self:
+        """Load related rows along, each relation of all rows in one query.
+
+        ``User.select().with_related(User.orders)``; ``Load(User.orders, query, per_parent=3)``
+        chooses, sorts and limits them, ``.then(...)`` goes on from there.
+        """
         return super().with_related(*map(_SeesAsAsked.of, loads))
 
 
@@ -174,7 +239,7 @@ def _count(name: str, value: Any) -> int | None:
     raise InvalidValue(f"{name}() takes a whole number from 0 to 2^63 - 1; no SQL was sent.")
 
 
-class ManyToManyQuery(SelectQuery, peewee.ManyToManyQuery):
+class ManyToManyQuery(SelectQuery[R], peewee.ManyToManyQuery):
     """Rows on the other side of a many-to-many field; live ones only."""
 
 
@@ -186,7 +251,7 @@ class ManyToManyAccessor(peewee.ManyToManyFieldAccessor):
         key = getattr(instance, self.src_fk.rel_field.name)
         if key is None:
             return super().get_query(instance)  # refuses with Peewee's error
-        query = ManyToManyQuery(instance, self, self.rel_model)
+        query: ManyToManyQuery[Any] = ManyToManyQuery(instance, self, self.rel_model)
         return query.join(self.through_model).join(self.model).where(self.src_fk == key)
 
 
@@ -201,27 +266,25 @@ class _SeesAsAsked(Load):
         return ours
 
     def _windowed(self, *args: Any, **kwargs: Any) -> Any:
-        query = super()._windowed(*args, **kwargs)
-        base = self._query
-        return (
-            query
-            if base is None or not isinstance(query, SelectQuery)
-            else query._seeing(base._visibility)
-        )
+        query: Any = super()._windowed(*args, **kwargs)
+        base: Any = self._query
+        if base is None or not isinstance(query, SelectQuery):
+            return query  # pyright: ignore[reportUnknownVariableType]
+        return cast("Any", query)._seeing(base._visibility)
 
 
 class Alias(ModelAlias):
     """A second name for a model in one query; sees live rows like the model itself."""
 
-    def select(self, *selection: Any) -> SelectQuery:
+    def select(self, *selection: Any) -> SelectQuery[Any]:
         """SELECT from the alias."""
         return SelectQuery(self, selection or self.get_field_aliases())
 
-    def with_deleted(self) -> SelectQuery:
+    def with_deleted(self) -> SelectQuery[Any]:
         """SELECT all rows, soft-deleted ones too."""
         return self.select().with_deleted()
 
-    def only_deleted(self) -> SelectQuery:
+    def only_deleted(self) -> SelectQuery[Any]:
         """SELECT soft-deleted rows."""
         return self.select().only_deleted()
 
@@ -275,7 +338,7 @@ class _VisibleRows(Node):
         return ctx.sql(peewee.Entity(ctx.alias_manager[key]))
 
 
-class UpdateQuery(MakesRows, SeesLiveRows, peewee.ModelUpdate):
+class UpdateQuery(MakesRows, SeesLiveRows, peewee.ModelUpdate[R]):
     """UPDATE of a model's live rows; moves ``updated_at`` unless it is given."""
 
     def __sql__(self, ctx: Any) -> Any:
@@ -289,7 +352,7 @@ class UpdateQuery(MakesRows, SeesLiveRows, peewee.ModelUpdate):
             twin._update = {**self._update, moved: utcnow()}
         twin._where = both(self._where, condition(self.model, self._visibility))
         joined: Visibility = "live" if self._visibility == "live" else "all"
-        sources = []
+        sources: list[Any] = []
         for source in self._from or ():
             filtered, predicate = _filter(source, joined)
             sources.append(filtered)
@@ -298,7 +361,7 @@ class UpdateQuery(MakesRows, SeesLiveRows, peewee.ModelUpdate):
         return super(UpdateQuery, twin).__sql__(ctx)
 
 
-class _Cascade(UpdateQuery):
+class _Cascade(UpdateQuery[int]):
     """An UPDATE after which the same happens to the rows that cascade, in one transaction."""
 
     def _execute(self, database: Any) -> Any:
@@ -315,13 +378,13 @@ class _Cascade(UpdateQuery):
                         "takes the model itself and no other row type; nothing was changed."
                     )
             else:
-                keyed = self.returning(self.model._meta.primary_key).tuples()
-                ids = [key for (key,) in UpdateQuery._execute(keyed, database)]
+                keyed: Any = self.returning(self.model._meta.primary_key).tuples()
+                ids = [key for (key,) in UpdateQuery[Any]._execute(keyed, database)]
                 result = len(ids)
             self._follow(database, ids, before)
         return result
 
-    def _seeing(self: Q, _: Visibility) -> Q:
+    def _seeing(self, visibility: Visibility) -> Self:  # noqa: ARG002
         raise InvalidValue(
             "delete() is about live rows and restore() about deleted ones; their moment of "
             "deletion tells what went together. No SQL was sent."
@@ -341,12 +404,12 @@ class SoftDelete(_Cascade):
     """
 
     def __init__(self, model: Any, moment: datetime | None = None) -> None:
-        self.moment = moment or utcnow()
+        self.moment: datetime = moment or utcnow()
         fields = model._meta.fields
         times = (fields.get("deleted_at"), fields.get("updated_at"))
         super().__init__(model, {time: self.moment for time in times if time is not None})
 
-    def _follow(self, database: Any, ids: list[Any], _: Any) -> None:
+    def _follow(self, database: Any, ids: list[Any], before: Any) -> None:  # noqa: ARG002
         for key in cascading(self.model) if ids else ():
             SoftDelete(key.model, self.moment).where(key.in_(ids)).execute(database)
 
@@ -368,7 +431,7 @@ class Restore(_Cascade):
             moments.setdefault(moment, []).append(key)
         return moments
 
-    def _follow(self, database: Any, _: list[Any], before: Any) -> None:
+    def _follow(self, database: Any, ids: list[Any], before: Any) -> None:  # noqa: ARG002
         for moment, keys in before.items():
             for key in cascading(self.model):
                 together = key.model.deleted_at == moment

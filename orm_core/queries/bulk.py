@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+# What a caller hands over is checked, whatever the annotations say.
+# pyright: reportUnnecessaryIsInstance=false
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue
 from orm_core.models.encrypted import seal_values
 from orm_core.models.payloads import Payload, read_changes

@@ -12,13 +12,14 @@ it is compared with would. Soft-deleted rows are seen as the query says.
 
 from __future__ import annotations
 
+# What a caller hands over is checked, whatever the annotations say.
+# pyright: reportUnnecessaryIsInstance=false
 from collections.abc import Callable, Mapping
 from functools import partial
 from operator import itemgetter
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.database.prepared import CompiledSql
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import is_sql
@@ -26,8 +27,13 @@ from orm_core.models.identifiers import utcnow
 from orm_core.models.payloads import driver_value
 from orm_core.models.soft_delete import SelectQuery, UpdateQuery
 
+#: what calling it answers
+R = TypeVar("R")
+M = TypeVar("M")
+Writes: TypeAlias = "peewee.ModelInsert[M] | peewee.ModelUpdate[M] | peewee.ModelDelete[M]"
 
-class Parameter(peewee.ColumnBase):
+
+class Parameter(peewee.AnyColumn):
     """The place of a value that is given when the query is sent; see ``parameter``."""
 
     def __init__(self, name: str, convert: Callable[[Any], Any] | None = None) -> None:
@@ -79,7 +85,7 @@ class Statement:
     def __init__(self, query: Any) -> None:
         self._meta = query.model._meta
         sql, values = self._meta.database.get_sql_context().parse(query)
-        self.slots = [value for value in values if isinstance(value, _Slot)]
+        self.slots: list[_Slot] = [value for value in values if isinstance(value, _Slot)]
         # A value's type must be that of its column, which the server infers when it prepares.
         typed = all(slot.convert is not _unchanged for slot in self.slots)
         self.sql: str = CompiledSql(sql) if typed else sql
@@ -118,7 +124,7 @@ def _in_order(keys: list[Any]) -> Callable[[Mapping[Any, Any]], tuple[Any, ...]]
     return lambda values: tuple([values[key] for key in keys])
 
 
-class Compiled:
+class Compiled(Generic[R]):
     """A query compiled by ``compiled``; call it with a value for each parameter."""
 
     def __init__(self, query: Any) -> None:
@@ -136,18 +142,21 @@ class Compiled:
     def __repr__(self) -> str:
         return f"<compiled {self.sql}>"
 
-    def __call__(self, **values: Any) -> Any:
+    def __call__(self, **values: Any) -> R:
         """The rows, or for an UPDATE without RETURNING how many it touched.
 
         Raises ``InvalidValue`` when a parameter is missing, unknown, or does not fit its column.
         """
         if self._returns:
-            return self._statement.rows(self._converted(values))
-        return self._statement.cursor(self._converted(values)).rowcount
+            rows: Any = self._statement.rows(self._converted(values))
+            return rows  # type: ignore[no-any-return]
+        count: Any = self._statement.cursor(self._converted(values)).rowcount
+        return count  # type: ignore[no-any-return]
 
-    def first(self, **values: Any) -> Any:
+    def first(self: Compiled[list[M]], **values: Any) -> M | None:
         """The first row, or None."""
-        return self._statement.first(self._converted(values))
+        row: M | None = self._statement.first(self._converted(values))
+        return row
 
     def _converted(self, values: dict[str, Any]) -> dict[Any, Any]:
         if values.keys() != self._names:
@@ -183,13 +192,19 @@ def _with_parameters(query: Any) -> Any:
     return twin
 
 
-def compiled(query: Any) -> Compiled:
+@overload
+def compiled(query: peewee.ModelSelect[M]) -> Compiled[list[M]]: ...
+@overload
+def compiled(query: Writes[peewee.Rows[M]]) -> Compiled[list[M]]: ...
+@overload
+def compiled(query: Writes[int]) -> Compiled[int]: ...
+def compiled(query: Any) -> Compiled[Any]:
     """Make the SQL of a query once; see ``orm_core.queries.compiled``.
 
     Raises ``InvalidValue`` for what is no SELECT or UPDATE of a model: the values of a new row, and
     what a soft delete takes along, are other ones each time, so these are left to the services.
     """
-    kind = type(query)
+    kind = cast("type[Any]", type(query))
     if kind not in (SelectQuery, UpdateQuery) or getattr(query, "_load_tree", None):
         raise InvalidValue(
             "compiled() takes a select() or update() of a model, without with_related(); use a "

@@ -16,15 +16,13 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
 from functools import reduce
-from operator import and_, or_
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, cast
 
-import peewee
-from peewee import Ordering, Tuple, Value
-
+from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue
 from orm_core.models.encrypted import EncryptedTextField, SealedPartField
 from orm_core.models.fields import JSONField
+from orm_core.peewee_facade import Ordering, Tuple, Value
 
 M = TypeVar("M")
 
@@ -79,13 +77,13 @@ def read_order(model: Any, order_by: Any) -> list[Any]:
     """The sort terms, the primary key when none is given. Raises ``InvalidValue``."""
     if order_by is None:
         return [model._meta.primary_key]
-    terms = [order_by] if isinstance(order_by, peewee.ColumnBase) else order_by
+    terms: Any = [order_by] if isinstance(order_by, peewee.ColumnBase) else order_by
     if isinstance(terms, str | bytes | type) or not isinstance(terms, Iterable):
         raise _bad_order(model)
-    terms = list(terms)
-    if not terms or not all(isinstance(term, peewee.ColumnBase) for term in terms):
+    found = list(cast("Iterable[Any]", terms))
+    if not found or not all(isinstance(term, peewee.ColumnBase) for term in found):
         raise _bad_order(model)
-    return terms
+    return found
 
 
 def _bad_order(model: Any) -> InvalidValue:
@@ -105,7 +103,7 @@ class Keyset:
             field = term.node if isinstance(term, Ordering) else term
             descending = isinstance(term, Ordering) and term.direction.upper() == "DESC"
             if (
-                not isinstance(field, peewee.Field)
+                not isinstance(field, peewee.AnyField)
                 or isinstance(field, JSONField | EncryptedTextField | SealedPartField)
                 or field.model is not model
                 or field.null
@@ -117,7 +115,7 @@ class Keyset:
             self.terms.append((field, descending))
         if key not in [field for field, _ in self.terms if field is key]:
             self.terms.append((key, self.terms[-1][1]))
-        self.signature = [
+        self.signature: list[str] = [
             f"{'-' if descending else ''}{field.name}" for field, descending in self.terms
         ]
 
@@ -143,7 +141,7 @@ class Keyset:
         if len(directions) == 1:
             here, there = Tuple(*fields), Tuple(*values)
             return here < there if directions == {True} else here > there
-        return reduce(or_, (self._step(depth, values) for depth in range(len(fields))))
+        return reduce(_or, (self._step(depth, values) for depth in range(len(fields))))
 
     def _step(self, depth: int, values: list[Any]) -> Any:
         """Equal in the terms before ``depth``, past the cursor in this one."""
@@ -152,7 +150,7 @@ class Keyset:
         ]
         field, down = self.terms[depth]
         past = field < values[depth] if down else field > values[depth]
-        return reduce(and_, [*equal, past])
+        return reduce(_and, [*equal, past])
 
     def _decode(self, cursor: Any) -> list[Any]:
         try:
@@ -162,15 +160,24 @@ class Keyset:
             raise _bad_cursor() from None
         if signature != self.signature or not isinstance(values, list):
             raise _bad_cursor()
-        if len(values) != len(self.terms):
+        found = cast("list[Any]", values)
+        if len(found) != len(self.terms):
             raise _bad_cursor()
-        return values
+        return found
 
 
 def _bad_cursor() -> InvalidValue:
     return InvalidValue(
         "after must be the next_cursor of a page in the same order; no SQL was sent."
     )
+
+
+def _and(one: Any, other: Any) -> Any:
+    return one & other
+
+
+def _or(one: Any, other: Any) -> Any:
+    return one | other
 
 
 def _plain(value: Any) -> Any:
@@ -182,12 +189,13 @@ def _plain(value: Any) -> Any:
 
 
 def _restored(field: Any, value: Any) -> Any:
+    kind = cast("type[Any]", type(field))
     try:
-        if isinstance(field, peewee.DateTimeField):
+        if issubclass(kind, peewee.DateTimeField):
             value = datetime.fromisoformat(value)
-        elif isinstance(field, peewee.DateField):
+        elif issubclass(kind, peewee.DateField):
             value = date.fromisoformat(value)
-        elif isinstance(field, peewee.DecimalField):
+        elif issubclass(kind, peewee.DecimalField):
             value = Decimal(value)
         if value is None:
             raise ValueError

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from orm_core.crypto import Secret
 from orm_core.errors import InvalidValue
@@ -64,7 +64,7 @@ class Insert:
         ]
         set_here = (*self._values.fields, *defaults)
         values = {field: Parameter(field.name, _as_given) for field in set_here}
-        query = InsertQuery(model)
+        query: InsertQuery[Any] = InsertQuery(model)
         query._insert = complete_row(model, values, set(values))
         self._key = model._meta.primary_key.name
         self._statement = Statement(query.returning(model))
@@ -129,7 +129,7 @@ class Update:
         self._moves = moved is not None and moved not in changes
         if self._moves:
             changes[moved] = Parameter("updated_at", _as_given)
-        query = soft_delete.UpdateQuery(model, changes)
+        query = cast("Any", soft_delete.UpdateQuery)(model, changes)
         query = query.where(model._meta.primary_key == Parameter(_KEY, _as_given))
         self._statement = Statement(query._seeing(visibility).returning(model))
 
@@ -188,7 +188,8 @@ class _Below:
 def _marking(model: Any, where: Any, *returning: Any) -> Statement:
     times = [one for one in _TIMES if one in model._meta.fields]
     changes = {model._meta.fields[one]: Parameter(one, _as_given) for one in times}
-    query = soft_delete.UpdateQuery(model, changes).where(where)
+    update: soft_delete.UpdateQuery[int] = soft_delete.UpdateQuery(model, changes)
+    query = update.where(where)
     return Statement(query.returning(*returning) if returning else query)
 
 
@@ -196,7 +197,9 @@ class _Values:
     """How a payload's values become those of a statement."""
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
-        secrets = {n: f for n, f in fields.items() if isinstance(f, EncryptedTextField)}
+        secrets: dict[str, Any] = {
+            n: f for n, f in fields.items() if isinstance(f, EncryptedTextField)
+        }
         self._secrets = list(secrets.items())
         self._plain = [
             (name, field.name, converter(field))

@@ -87,6 +87,7 @@ def _by_lock(model: Any, values: Any, target: tuple[Any, ...]) -> Any:
     same = [field == values[field] for field in target]
     kept = {field.name for field in (*target, model._meta.primary_key)}
     changed = {field: value for field, value in values.items() if field.name not in kept}
+    taken: DuplicateKey | None = None
     with database.atomic():
         for attempt in ("update", "insert", "update"):
             if attempt == "insert":
@@ -99,4 +100,5 @@ def _by_lock(model: Any, values: Any, target: tuple[Any, ...]) -> Any:
             key = model.select(model._meta.primary_key).where(*same).for_update().scalar()
             if key is not None and changed:
                 return model._update_row(key, changed)
+        assert taken is not None  # noqa: S101 - the insert was refused
         raise taken

@@ -15,7 +15,12 @@ from orm_core.migrations.diff import dependents, enums, schemas, sequences, tabl
 from orm_core.migrations.diff.change import CastExists, Change
 from orm_core.migrations.diff.steps import Phase, Step
 
-__all__ = ["CastExists", "Phase", "Step", "diff"]
+__all__ = ["CastExists", "Phase", "Step", "any_cast", "diff"]
+
+
+def any_cast(_old: str, _new: str) -> bool:
+    """For SQL that is only read: every change of a type has its cast."""
+    return True
 
 
 def diff(

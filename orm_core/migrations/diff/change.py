@@ -28,9 +28,9 @@ class Change:
     cast_exists: CastExists
     fills: Mapping[str, str]
     add_labels: bool
-    steps: list[Step] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list[Step])
     #: sequences that are seen to with their columns
-    counted: set[Name] = field(default_factory=set)
+    counted: set[Name] = field(default_factory=set[Name])
 
     def add(self, phase: Phase, sql: str, loses: str | None = None) -> None:
         """Take a step."""

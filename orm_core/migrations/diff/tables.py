@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from orm_core.migrations.catalog import Table
 from orm_core.migrations.diff import comments, constraints
 from orm_core.migrations.diff.change import Change
@@ -66,8 +68,14 @@ def _drop_columns(change: Change, old: Table, new: Table) -> None:
             )
 
 
+def _by_name(options: Iterable[str]) -> dict[str, str]:
+    """``fillfactor=70`` by its name."""
+    pairs = (one.partition("=") for one in options)
+    return {name: value for name, _, value in pairs}
+
+
 def _options(change: Change, old: Table, new: Table) -> None:
-    before, after = (dict(one.partition("=")[::2] for one in t.options) for t in (old, new))
+    before, after = (_by_name(table.options) for table in (old, new))
     alter = f"ALTER TABLE {qualified(new.name)}"
     gone = [name for name in before if name not in after]
     if gone:
