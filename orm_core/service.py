@@ -494,7 +494,8 @@ class Finder(Generic[*Values]):
     def __get__(self, instance: None, owner: type[Service[M, Any, Any]]) -> Find[M, *Values]:
         find: Find[M, *Values] | None = self._bound.get(owner)
         if find is None:
-            find = self._bound[owner] = Find(owner, self._name, self._fields)
+            find = cast("Find[M, *Values]", Find(owner, self._name, self._fields))
+            self._bound[owner] = find
         return find
 
 

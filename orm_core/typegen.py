@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib.abc
 import importlib.machinery
+import inspect
 import re
 import sys
 from collections.abc import Generator, Iterable, Iterator
@@ -113,7 +114,8 @@ def _check_declarations(model: Any) -> None:
         "Backref": {key.backref for key in model._meta.backrefs},
         "ForeignKeyId": {key.object_id_name for key in model._meta.refs},
     }
-    for name, annotation in vars(model).get("__annotations__", {}).items():
+    declared: dict[str, Any] = inspect.get_annotations(model)
+    for name, annotation in declared.items():
         for kind, names in made.items():
             if re.match(rf"['\"]?(\w+\.)*{kind}\[", str(annotation)) and name not in names:
                 known = ", ".join(sorted(names)) or "none"

@@ -123,7 +123,9 @@ class Signals:
         receivers = self._receivers[table]
         if receivers:
             # The constructor of a NamedTuple costs more than the rest of this method.
-            event = tuple.__new__(QueryEvent, (operation, table, seconds, error))
+            event = tuple.__new__(  # pyright: ignore[reportUnknownMemberType]
+                QueryEvent, (operation, table, seconds, error)
+            )
             for receiver in receivers:
                 try:
                     receiver(event)

@@ -228,7 +228,8 @@ def _as_given(value: Any) -> Any:
 
 def converter(field: Any) -> Convert:
     """What makes a value of this field ready for the driver, or refuses it."""
-    if not field.refuses_sql or type(field).db_value is not CheckedField.db_value:
+    kind, own = cast("Any", type(field)), cast("Any", CheckedField)
+    if not field.refuses_sql or kind.db_value is not own.db_value:
         return partial(driver_value, field)
     to_database = field.to_database
 
