@@ -115,13 +115,13 @@ def test_a_back_reference_that_no_foreign_key_makes_is_refused(declared):
 
 def test_a_key_that_no_foreign_key_makes_is_refused():
     class Wrong(BaseModel):
-        user = ForeignKeyField(User)
-        usr_id: ForeignKeyId[Any]
+        owner = ForeignKeyField(Everything)
+        ownr_id: ForeignKeyId[Any]
 
         class Meta:
             table_name = "wrong_keys"
 
-    with pytest.raises(RegistryError, match=r"there is: user_id"):
+    with pytest.raises(RegistryError, match=r"there is: owner_id"):
         files([Wrong], ROOT)
 
 
