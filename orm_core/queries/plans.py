@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import Any, Final, TypeAlias, cast
 
 from orm_core.crypto import Secret
 from orm_core.errors import InvalidValue
 from orm_core.models import soft_delete
 from orm_core.models.columns import CheckedField
 from orm_core.models.encrypted import EncryptedTextField
-from orm_core.models.identifiers import utcnow
+from orm_core.models.fields import DateTimeField, UUIDField
+from orm_core.models.identifiers import utcnow, utcnow_text, uuid7, uuid7_text
 from orm_core.models.insert import InsertQuery, complete_row
 from orm_core.models.payloads import check_changes, check_new, checked, driver_value, fields_of
 from orm_core.models.soft_delete import Visibility, cascading
@@ -58,7 +59,7 @@ class Insert:
         ]
         self._one_moment = {"created_at", "updated_at"} <= {one.name for one in defaults}
         self._defaults = [
-            (one.name, _default(one), converter(one))
+            (one.name, _default(one))
             for one in defaults
             if not (self._one_moment and one.name == "updated_at")
         ]
@@ -71,7 +72,7 @@ class Insert:
 
     def row(self, payload: Mapping[str, Any]) -> Any:
         """Insert; answers the row as stored."""
-        values = {name: convert(default()) for name, default, convert in self._defaults}
+        values = {name: default() for name, default in self._defaults}
         if self._one_moment:
             values["updated_at"] = values["created_at"]
         self._values.read(payload, values, self._key)
@@ -138,7 +139,7 @@ class Update:
         values: dict[str, Any] = {_KEY: key}
         self._values.read(payload, values, _KEY)
         if self._moves:
-            values["updated_at"] = utcnow()
+            values["updated_at"] = utcnow_text()
         return self._statement.first(values)
 
 
@@ -244,5 +245,19 @@ def converter(field: Any) -> Convert:
     return convert
 
 
+#: our own defaults as the driver takes them; they need no check
+_READY: Final[dict[Any, tuple[type[CheckedField[Any, Any]], Callable[[], str]]]] = {
+    uuid7: (UUIDField, uuid7_text),
+    utcnow: (DateTimeField, utcnow_text),
+}
+
+
 def _default(field: Any) -> Callable[[], Any]:
-    return field.default if callable(field.default) else lambda: field.default
+    """What makes the value of a field that is not given, ready for the driver."""
+    kind, ready = _READY.get(field.default, (None, None))
+    if ready is not None and type(field) is kind:
+        return ready
+    convert = converter(field)
+    if callable(field.default):
+        return lambda: convert(field.default())
+    return lambda: convert(field.default)
