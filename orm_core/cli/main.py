@@ -19,6 +19,8 @@ _COMMANDS = {
     "doctor": "orm_core.cli.doctor",
     "metrics": "orm_core.cli.metrics",
     "migrate": "orm_core.cli.migrate",
+    "seed": "orm_core.cli.seed",
+    "studio": "orm_core.cli.studio",
     "types": "orm_core.cli.types",
 }
 

@@ -65,6 +65,8 @@ class CheckedField(Field[V, G]):
     expected: str = "a value of its type"
     #: whether ``to_database`` takes values of its type only, so that no SQL passes for one
     refuses_sql: bool = False
+    #: whether tools that show rows must leave the content in the database
+    secret: bool = False
 
     def __init__(
         self,

@@ -79,6 +79,8 @@ class StoredSecret(Secret):
 class SealedPartField(CharField[Any]):
     """The iv or the tag of an encrypted column."""
 
+    secret = True
+
     def to_database(self, value: Any) -> str:
         if type(value) is not SealedText:
             raise self.refuse("left to the encrypted column it belongs to")
@@ -122,6 +124,7 @@ class EncryptedTextField(CheckedField[Secret, G]):
 
     accessor_class = SecretAccessor
     field_type = "VARCHAR"
+    secret = True
     expected = 'a Secret, as in Secret("..."); a plain str would be stored unencrypted'
 
     @overload

@@ -1,0 +1,1 @@
+"""The studio's pages: what each address answers."""
