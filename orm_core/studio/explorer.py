@@ -89,7 +89,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The server's estimate of a table; ``rows`` is -1 when it never looked."""
+    """How large a table is; ``rows`` is -1 when it is large and the server never looked."""
 
     rows: int
     pages: int
@@ -97,15 +97,22 @@ class Size:
 
 
 def sizes(reader: Database, tables: Tables) -> dict[str, Size]:
-    """The estimated sizes of the tables that are there, by name."""
+    """The sizes of the tables that are there, by name: estimated, small new ones counted."""
     sql = """
-        SELECT t.name, c.reltuples::bigint, c.relpages, pg_total_relation_size(c.oid)
+        SELECT t.name, c.reltuples::bigint, pg_relation_size(c.oid) / 8192,
+               pg_total_relation_size(c.oid)
         FROM unnest(%s::text[], %s::text[]) AS t(name, place)
         JOIN pg_class AS c ON c.oid = to_regclass(t.place)
     """
     names = [table.name for table in tables]
     places = [_place(table) for table in tables]
-    return {name: Size(*rest) for name, *rest in reader.execute_sql(sql, (names, places))}
+    found = {name: Size(*rest) for name, *rest in reader.execute_sql(sql, (names, places))}
+    for name, size in found.items():
+        if size.rows < 0 and size.pages <= SMALL_PAGES:
+            place = _place(tables[name]).replace("%", "%%")
+            (rows,) = reader.execute_sql(f"SELECT count(*) FROM {place}").fetchone()
+            found[name] = Size(rows, size.pages, size.bytes)
+    return found
 
 
 def _place(table: Table) -> str:
@@ -343,3 +350,18 @@ def labels(reader: Database, tables: Tables, rows: list[Row], columns: Any) -> d
         for one, name in reader_rows(reader, query):
             found[column, one] = name
     return found
+
+
+def choices(reader: Database, tables: Tables, column: Column) -> list[tuple[str, str]]:
+    """The newest rows that a reference may lead to: their keys and what they are called."""
+    target = tables.of(column.target) if column.target is not None else None
+    if target is None or target.telling is None:
+        return []
+    key = column.field.rel_field
+    text = peewee.fn.left(target.telling.field, 60).alias("c1")
+    query = target.model.select(key.alias("c0"), text).order_by(target.key.field.desc())
+    return [(plain(one), name) for one, name in reader_rows(reader, query.limit(CHOICES))]
+
+
+#: rows that a form suggests for a reference
+CHOICES: Final = 50

@@ -7,7 +7,8 @@ holds them all. CSV is RFC 4180 with NULL as nothing and the empty text as ``""`
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from itertools import islice
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ def columns_of(view: View) -> tuple[Column, ...]:
     return tuple(column for column in view.shown if not column.is_secret)
 
 
-def export(reader: Database, view: View, kind: str) -> Iterator[str]:
+def export(reader: Database, view: View, kind: str) -> Generator[str, None, None]:
     """The text of all rows of a view, in its order, at most ``MAX_ROWS``, in large pieces."""
     columns = columns_of(view)
     rows = _read(reader, view, columns)
@@ -49,11 +50,14 @@ def export(reader: Database, view: View, kind: str) -> Iterator[str]:
         lines = _json(columns, rows)
     else:
         lines = _sql(view, columns, rows)
-    while piece := "".join(islice(lines, BATCH)):
-        yield piece
+    with closing(rows):
+        while piece := "".join(islice(lines, BATCH)):
+            yield piece
 
 
-def _read(reader: Database, view: View, columns: tuple[Column, ...]) -> Iterator[list[Any]]:
+def _read(
+    reader: Database, view: View, columns: tuple[Column, ...]
+) -> Generator[list[Any], None, None]:
     order, key = view.order.field, view.table.key.field
     terms = [order] if view.order is view.table.key else [order, key]
     query = filtered(view.table.model.select(*[column.field for column in columns]), view)

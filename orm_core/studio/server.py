@@ -40,6 +40,9 @@ class Options:
 class _Silent(WSGIRequestHandler):
     """Writes no line for a request."""
 
+    # with which a download that breaks off is seen to be one (RFC 9112, "Chunked Transfer Coding")
+    protocol_version = "HTTP/1.1"
+
     def log_request(self, *_: Any) -> None:
         pass
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
-from flask import Flask, Response, redirect, render_template, request, stream_with_context, url_for
+from flask import Flask, Response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from orm_core.errors import InvalidValue
@@ -58,8 +59,10 @@ def install(app: Flask, studio: Studio) -> None:
         table = studio.tables[name]
         export.check(kind)
         view = filters.read(table, _arguments())
-        text = stream_with_context(export.export(studio.reader, view, kind))
-        answer = Response(text, mimetype=export.FORMATS[kind])
+        pieces = export.export(studio.reader, view, kind)
+        first = next(pieces, "")  # what is wrong with the query gets a page of its own
+        answer = Response(itertools.chain([first], pieces), mimetype=export.FORMATS[kind])
+        answer.call_on_close(pieces.close)
         answer.headers["Content-Disposition"] = f'attachment; filename="{_file_name(name)}.{kind}"'
         return answer
 

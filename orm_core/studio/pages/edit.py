@@ -26,7 +26,13 @@ MAX_SEED = 5_000
 
 def install(app: Flask, studio: Studio) -> None:
     """Add these pages; without --write they answer 403."""
-    app.jinja_env.globals.update(has_default=has_default, is_secret_field=_is_secret_field)
+
+    def choices(column: Column) -> list[tuple[str, str]]:
+        return explorer.choices(studio.reader, studio.tables, column)
+
+    app.jinja_env.globals.update(
+        has_default=has_default, is_secret_field=_is_secret_field, choices=choices
+    )
 
     def writing(page: Callable[P, R]) -> Callable[P, R]:
         @wraps(page)
