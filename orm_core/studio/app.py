@@ -15,10 +15,12 @@ from werkzeug.exceptions import HTTPException
 from orm_core.database.connection import Database
 from orm_core.errors import (
     ConnectionFailed,
+    ConstraintViolation,
     InvalidValue,
     NotFound,
     OrmCoreError,
     PoolTimeout,
+    ServerRejectedValue,
     StatementTimeout,
 )
 from orm_core.registry import Registry
@@ -142,6 +144,8 @@ _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (StatementTimeout, 504, "That took too long"),
     (PoolTimeout, 503, "Busy"),
     (ConnectionFailed, 503, "No connection"),
+    (ConstraintViolation, 400, "The database refused"),
+    (ServerRejectedValue, 400, "The database refused"),
 )
 
 
@@ -178,7 +182,7 @@ def _refused(error: HTTPException) -> tuple[str, int]:
     titles = {413: "Too large", 414: "Too long", 401: "Who are you?", 403: "Not allowed"}
     status = error.code or 500
     text = error.description or ""
-    if status in (400, 401, 403, 413, 414) and request.headers.get("Host") is not None:
+    if status in (400, 401, 403, 411, 413, 414) and request.headers.get("Host") is not None:
         # What may come from elsewhere gets no page of ours, and so no token.
         return f"{titles.get(status, error.name)}. {text}\n", status
     return _page(status, titles.get(status, error.name), text)

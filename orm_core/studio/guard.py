@@ -85,11 +85,13 @@ class Guard:
     # -- requests ---------------------------------------------------------------------------
 
     def check(self) -> AnyResponse | None:
-        """Refuse what does not come from our own pages, with 400, 401, 403, 413 or 414."""
+        """Refuse what does not come from our own pages, with 401, 403, 411, 413 or 414."""
         if not self._is_ours(request.headers.get("Host", "")):
             abort(403, "The studio does not answer to this host name.")
         if len(request.query_string) > MAX_QUERY:
             abort(414)
+        if request.method not in _SAFE and request.content_length is None:
+            abort(411)  # a body of unknown length is not read
         if (request.content_length or 0) > MAX_BODY:
             abort(413)
         self._check_origin()

@@ -25,9 +25,8 @@ _BOOLEANS |= {"false": False, "f": False, "no": False, "0": False}
 def parse(column: Column, text: str) -> Any:
     """The value that a text stands for. Raises ``InvalidValue``, without the text."""
     field = column.field
-    target = getattr(field, "rel_field", field)
-    value = _read(kind_of(target), target, text)
-    target.db_value(value)
+    value = _read(column.kind, field, text)
+    field.db_value(value)
     return value
 
 

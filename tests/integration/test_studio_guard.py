@@ -6,7 +6,7 @@ import socket
 import threading
 import urllib.error
 import urllib.request
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 
 import pytest
 from service_helpers import new_user
@@ -145,7 +145,7 @@ def test_every_answer_keeps_to_itself(look, path):
     page = look.get(path, headers={"Origin": "https://evil.example"})
     for name, text in HEADERS.items():
         assert page.headers[name] == text
-    assert not [name for name in page.headers if name.startswith("Access-Control")]
+    assert not [name for name, _ in page.headers if name.startswith("Access-Control")]
     assert "unsafe" not in page.headers["Content-Security-Policy"]
     page.close()
 
@@ -153,7 +153,7 @@ def test_every_answer_keeps_to_itself(look, path):
 @pytest.mark.parametrize("method", ["OPTIONS", "PUT", "DELETE", "PATCH", "TRACE"])
 def test_other_methods_are_refused(look, method):
     page = look.client.open("/users", base_url=HOME, method=method)
-    assert page.status_code in (403, 405)
+    assert page.status_code in (403, 405, 411)
 
 
 def test_pages_load_nothing_from_elsewhere_and_hold_no_inline_code(edit):
@@ -376,26 +376,15 @@ def test_the_server_listens_on_this_machine_and_writes_no_log_of_addresses(studi
     assert "ada@example.com" not in captured.out + captured.err
 
 
-def test_a_body_that_hides_its_length_is_not_read_to_its_end(studio_db):
-    sent = 0
-
-    def endless():
-        nonlocal sent
-        while sent < 50 << 20:
-            sent += 1 << 16
-            yield b"a" * (1 << 16)
-
+def test_a_body_that_hides_its_length_is_refused_too(studio_db):
+    body = (b"a" * (1 << 16) for _ in range(64))
     with serving(studio_db, write=True) as link:
         address = link.rstrip("/").removeprefix("http://")
-        connection = http.client.HTTPConnection(address, timeout=30)
-        headers = {"Origin": link.rstrip("/"), "Content-Type": "application/x-www-form-urlencoded"}
-        with closing(connection), suppress(OSError):
-            connection.request(
-                "POST", "/users/-/new", endless(), {**headers, "Sec-Fetch-Site": "same-origin"},
-                encode_chunked=True,
-            )  # fmt: skip
-            assert connection.getresponse().status in (403, 413)
-    assert sent < 50 << 20
+        headers = {"Origin": link.rstrip("/"), "Sec-Fetch-Site": "same-origin"}
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+        with closing(http.client.HTTPConnection(address, timeout=30)) as connection:
+            connection.request("POST", "/users/-/new", body, headers, encode_chunked=True)
+            assert connection.getresponse().status == 411
 
 
 def test_a_port_that_is_taken_is_told_as_such(studio_db):
