@@ -137,6 +137,7 @@ class QueryBox:
             )
         _, rows = session.rows(f"EXPLAIN (VERBOSE, FORMAT JSON) {sql}", 1)
         self._refuse_secrets(rows[0][0][0]["Plan"])
+        session.rows(sql, 0)  # EXPLAIN takes some that are no questions: CREATE TABLE .. AS
         return sql
 
     def _refuse_secrets(self, plan: dict[str, Any]) -> None:
