@@ -40,6 +40,8 @@ _REFUSED: Final = re.compile(
     r"|pg_advisory\w*|pg_try_advisory\w*|pg_logical\w*|pg_reload_conf|pg_rotate_logfile)\b",
     re.IGNORECASE,
 )
+#: the types' numbers in pg_type: int8, int2, int4, float4, float8, numeric
+_NUMBERS: Final = (20, 21, 23, 700, 701, 1700)
 _WHOLE_ROW = re.compile(r'[\w"]\.\*')
 _OPEN = """
     DO $$ DECLARE studio refcursor := 'studio';
@@ -54,6 +56,8 @@ class Answer:
     """What a query answered; ``cut`` says that there was more."""
 
     columns: list[str]
+    #: whether each column holds numbers
+    numeric: list[bool]
     rows: list[list[str | None]]
     cut: bool
     seconds: float
@@ -99,11 +103,13 @@ class QueryBox:
         with _Session(self._database) as session:
             sql = self._checked(session, text)
             started = time.perf_counter()
-            names, rows = session.rows(sql, MAX_ROWS + 1)
+            columns, rows = session.rows(sql, MAX_ROWS + 1)
         self._remember(sql)
         seconds = time.perf_counter() - started
         shown = [[_shown(value) for value in row] for row in rows[:MAX_ROWS]]
-        return Answer(names, shown, len(rows) > MAX_ROWS, seconds)
+        names = [one.name for one in columns]
+        numeric = [one.type_code in _NUMBERS for one in columns]
+        return Answer(names, numeric, shown, len(rows) > MAX_ROWS, seconds)
 
     def explain(self, text: str) -> list[Step]:
         """The plan of a query, with what each step really took; the query is run."""
@@ -192,14 +198,14 @@ class _Session:
         finally:
             self._database.close_all()
 
-    def rows(self, sql: str, limit: int) -> tuple[list[str], list[Any]]:
-        """The columns' names and the first rows of one statement."""
+    def rows(self, sql: str, limit: int) -> tuple[list[Any], list[Any]]:
+        """The columns and the first rows of one statement."""
         database = self._database
         database.execute_sql("SELECT set_config('orm_core.query', %s, true)", (sql,))
         database.execute_sql(_OPEN)
         try:
             cursor = database.execute_sql(f"FETCH {limit} FROM studio")
-            return [one.name for one in cursor.description or ()], cursor.fetchall()
+            return list(cursor.description or ()), cursor.fetchall()
         finally:
             if not database.transaction_failed():
                 database.execute_sql("CLOSE studio")

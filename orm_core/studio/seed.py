@@ -362,9 +362,9 @@ def _integer(dice: random.Random, name: str) -> int:
 
 
 def _decimal(dice: random.Random, field: DecimalField, number: int | None) -> Decimal:
-    whole = min(field.max_digits - field.decimal_places, 6)
-    units = number if number is not None else dice.randrange(10 ** (whole + field.decimal_places))
-    return Decimal(units).scaleb(-field.decimal_places)
+    most = 10**field.max_digits - 1
+    units = int(dice.lognormvariate(3.5, 1) * 10**field.decimal_places)
+    return Decimal(min(number or units, most)).scaleb(-field.decimal_places)
 
 
 def _moment(dice: random.Random, name: str, created: datetime) -> datetime:

@@ -75,7 +75,7 @@ async function edit(cell) {
     const saved = await fetched(form.action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
     if (saved.ok) {
       back(saved.text);
-      refreshNotice();
+      refreshUndo();
       return;
     }
     const problem = one(".problem", form);
@@ -90,12 +90,11 @@ async function edit(cell) {
   });
 }
 
-async function refreshNotice() {
+async function refreshUndo() {
   const answer = await fetched(location.href);
-  const fresh = new DOMParser().parseFromString(answer.text, "text/html");
-  const notice = one(".notice", fresh);
-  one(".notice")?.remove();
-  if (notice) one("main").prepend(notice);
+  const fresh = one(".undo", new DOMParser().parseFromString(answer.text, "text/html"));
+  one(".undo")?.remove();
+  if (fresh) one(".mode").before(fresh);
 }
 
 document.addEventListener("dblclick", (event) => {
@@ -148,10 +147,11 @@ if (everything) {
   const boxes = () => all('input[name="key"]');
   const picked = one("[data-picked]");
   const bulk = one(".bulk");
+  bulk?.classList.add("floating");
   const tell = () => {
     const count = boxes().filter((box) => box.checked).length;
     if (picked) picked.textContent = count === 1 ? "1 row selected:" : `${count} rows selected:`;
-    if (bulk) bulk.style.visibility = count ? "visible" : "hidden";
+    if (bulk) bulk.hidden = count === 0;
     everything.checked = count > 0 && count === boxes().length;
     everything.indeterminate = count > 0 && count < boxes().length;
   };
