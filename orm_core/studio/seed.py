@@ -361,7 +361,7 @@ def _integer(dice: random.Random, name: str) -> int:
     return dice.randrange(1_000)
 
 
-def _decimal(dice: random.Random, field: DecimalField, number: int | None) -> Decimal:
+def _decimal(dice: random.Random, field: DecimalField[Any], number: int | None) -> Decimal:
     most = 10**field.max_digits - 1
     units = int(dice.lognormvariate(3.5, 1) * 10**field.decimal_places)
     return Decimal(min(number or units, most)).scaleb(-field.decimal_places)

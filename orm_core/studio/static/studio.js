@@ -134,7 +134,7 @@ if (columns) {
     bare();
   };
   const bare = () => {
-    value.closest("label").hidden = ["null", "notnull", "empty"].includes(operators.value);
+    value.closest("[data-of-value]").hidden = ["null", "notnull", "empty"].includes(operators.value);
   };
   columns.addEventListener("change", fit);
   operators.addEventListener("change", bare);
