@@ -45,12 +45,14 @@ def visit(page: Any, name: str) -> None:
         case "row":
             page.goto("/users?_sort=-id")
             page.locator("[data-open]").nth(2).click()
+            page.locator("dl.fields").wait_for()
         case "structure":
             page.goto("/orders/-/structure")
         case "edit":
             page.goto("/invoices?state=sent")
             page.locator("[data-open]").nth(1).click()
             page.locator("[data-edit]").click()
+            page.locator("[data-form]").wait_for()
         case "cell":
             page.goto("/plans")
             page.locator("[data-cell$='/name']").nth(1).dblclick()
@@ -63,13 +65,15 @@ def visit(page: Any, name: str) -> None:
             other.goto(page.url)
             other.locator("[name='value.state']").select_option("sent")
             other.get_by_role("button", name="Save").click()
+            other.get_by_text("Saved: state.").wait_for()
             other.close()
             page.locator("[name='value.notes']").fill("To be sent on Monday")
             page.get_by_role("button", name="Save").click()
+            page.get_by_role("heading", name="Somebody changed this row").wait_for()
         case "dashboard":
             for path in ("/users", "/orders", "/invoices?_sort=amount", "/-/dashboard"):
                 page.goto(path)
-            page.wait_for_timeout(11_000)
+            page.wait_for_timeout(6_000)
         case "migrations":
             page.goto("/-/migrations")
             page.locator("summary").last.click()
@@ -79,6 +83,7 @@ def visit(page: Any, name: str) -> None:
             page.goto("/-/sql")
             page.locator("#sql").fill(QUERY)
             page.get_by_role("button", name="Run" if name == "query" else "Explain").click()
+            page.locator("table").wait_for()
         case "seed":
             page.goto("/-/seed")
         case "empty":
