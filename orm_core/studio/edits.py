@@ -207,7 +207,7 @@ def _typed(column: Column, form: Mapping[str, str]) -> Any:
     if f"null.{column.name}" in form:
         return None
     # A browser sends line ends as CRLF (HTML, "Constructing the entry list").
-    text = form.get(f"value.{column.name}", "").replace("\r\n", "\n")
+    text = _lines(form.get(f"value.{column.name}", "")) or ""
     if column.is_secret:
         return Secret(text)
     if not text and column.kind != "text":
@@ -233,13 +233,18 @@ def _differences(
                 hidden.append(column.name)
             continue
         value, old = _typed(column, form), row.__data__[name]
-        if _text(value) != _text(old):
+        if _text(value) != _lines(_text(old)):
             payload[name], before[name] = value, old
     return payload, before, hidden
 
 
 def _text(value: Any) -> str | None:
     return None if value is None else plain(value)
+
+
+def _lines(text: str | None) -> str | None:
+    """A text as it comes back from a form that nobody touched: with LF for each end of line."""
+    return None if text is None else text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _locked(table: Table, key: Any, version: str) -> Any:

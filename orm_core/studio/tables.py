@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import peewee
 
-from orm_core.errors import NotFound, UnknownField
+from orm_core.errors import InvalidValue, NotFound, UnknownField
 from orm_core.models import fields
 from orm_core.models.columns import is_generated, unknown_field
 from orm_core.models.encrypted import EncryptedTextField
@@ -126,8 +126,14 @@ class Table:
 
     @property
     def key(self) -> Column:
-        """The primary key."""
-        return self._names[self.model._meta.primary_key.name]
+        """The primary key. Raises ``InvalidValue`` when it is not one column."""
+        primary = self.model._meta.primary_key
+        if not isinstance(primary, peewee.Field):
+            raise InvalidValue(
+                f"{self.name} has no primary key of one column, so the studio can't tell its rows "
+                "apart; its structure is shown."
+            )
+        return self._names[primary.name]
 
     @property
     def is_soft(self) -> bool:

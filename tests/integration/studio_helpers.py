@@ -80,6 +80,21 @@ class Stamp(BaseModel):
         table_name = "studio_stamps"
 
 
+class Shelf(BaseModel):
+    """A table whose keys are texts that people chose."""
+
+    id = TextField(primary_key=True)
+    note = CharField(200, null=True)
+    text = TextField(null=True)
+
+    class Meta:
+        table_name = "studio_shelves"
+
+
+class ShelvesService(Service[Shelf]):
+    """Shelves."""
+
+
 class ArtistsService(Service[Artist]):
     """Artists."""
 
@@ -88,7 +103,11 @@ class PiecesService(Service[Piece]):
     """Pieces."""
 
 
-gallery = Domain("gallery", models=(Artist, Piece, Stamp), services=(ArtistsService, PiecesService))
+gallery = Domain(
+    "gallery",
+    models=(Artist, Piece, Stamp, Shelf),
+    services=(ArtistsService, PiecesService, ShelvesService),
+)
 everything = Registry()
 everything.register(domains.users.domain, domains.orders.domain, gallery)
 

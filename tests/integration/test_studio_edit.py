@@ -1,5 +1,7 @@
 """Changing rows in the studio: forms, cells, conflicts, delete and restore, undo."""
 
+import html
+import html.parser
 import itertools
 import re
 import threading
@@ -12,6 +14,8 @@ from studio_helpers import (
     Mood,
     Piece,
     PiecesService,
+    Shelf,
+    ShelvesService,
     Stamp,
     browser,
     hidden,
@@ -20,7 +24,7 @@ from studio_helpers import (
 
 from domains.users import Session, SessionService, User, UsersService
 from orm_core import Secret, db
-from orm_core.studio import edits
+from orm_core.studio import edits, explorer
 from orm_core.studio.tables import Tables
 
 _number = itertools.count(1)
@@ -141,7 +145,7 @@ def test_a_value_that_does_not_fit_brings_the_form_back_with_all_that_was_typed(
     page = edit.post("/studio_pieces/-/new", data)
     assert page.status_code == 400
     assert problem in words(page)
-    assert ">kept</textarea>" in page.get_data(as_text=True)
+    assert "\nkept</textarea>" in page.get_data(as_text=True)
     assert not Piece.select().where(Piece.code == data["value.code"]).exists()
 
 
@@ -292,7 +296,7 @@ def test_a_cell_is_edited_in_its_place(edit):
     piece = new_piece(title="before")
     path = f"/studio_pieces/{piece.id}/-/cell/title"
     form = edit.get(path)
-    assert ">before</textarea>" in form.get_data(as_text=True)
+    assert "\nbefore</textarea>" in form.get_data(as_text=True)
     data = {"_version": hidden(form, "_version"), "value.title": "after", "value.code": "hidden"}
     cell = edit.post(path, data)
     assert cell.get_data(as_text=True).strip() == "after"
@@ -441,3 +445,85 @@ def test_the_columns_of_a_form_are_those_that_people_write(edit):
     names = [column.name for column in edits.writable(tables["studio_pieces"])]
     assert not {"id", "created_at", "updated_at", "deleted_at", "shout"} & set(names)
     assert {"code", "title", "artist_id"} <= set(names)
+
+
+# -- what a form does to a value that nobody touched --------------------------------------------------
+
+
+ODD = [
+    "two\r\nlines",
+    "old\rmac",
+    "\nfirst line empty",
+    " blanks ",
+    "",
+    "tab\there",
+    "</textarea>",
+    "é\u2028x",
+]
+
+
+class Fields(html.parser.HTMLParser):
+    """The fields of a page's form, read as a browser reads them."""
+
+    def __init__(self):
+        super().__init__(convert_charrefs=True)
+        self.form = {}
+        self._open = None
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        if tag == "textarea":
+            self._open, self._text = given["name"], []
+        elif tag == "input" and "name" in given:
+            boxed = given.get("type") == "checkbox"
+            if not boxed or "checked" in given:
+                self.form[given["name"]] = given.get("value", "on")
+
+    def handle_data(self, text):
+        if self._open:
+            self._text.append(text)
+
+    def handle_endtag(self, tag):
+        if tag == "textarea":
+            # HTML, "In body" insertion mode: a line end right after the tag is dropped
+            text = "".join(self._text).replace("\r\n", "\n").replace("\r", "\n").removeprefix("\n")
+            self.form[self._open], self._open = text.replace("\n", "\r\n"), None
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_saving_an_untouched_form_changes_nothing(edit, text):
+    shelf = ShelvesService.create({"id": f"odd{next(_number)}", "note": text, "text": text})
+    path = f"/studio_shelves/{shelf.id}/-/edit"
+    fields = Fields()
+    fields.feed(edit.get(path).get_data(as_text=True))
+    assert {"value.note", "value.text"} <= set(fields.form)
+    page = edit.post(path, fields.form)
+    assert "Nothing was changed." in words(edit.get(page.headers["Location"]))
+    again = ShelvesService.get(shelf.id)
+    assert (again.note, again.text, again.updated_at) == (text, text, shelf.updated_at)
+
+
+def test_a_value_that_is_read_in_part_is_not_written_back(edit):
+    whole = "x" * (explorer.WHOLE + 5)
+    shelf = ShelvesService.create({"id": "long", "text": whole})
+    path = "/studio_shelves/long/-/edit"
+    page = edit.get(path)
+    assert "too long to be edited here" in words(page)
+    assert edit.get("/studio_shelves/long/-/cell/text").status_code == 400
+    form = {"_version": hidden(page, "_version"), "value.note": "short"}
+    assert edit.post(path, form).status_code == 303
+    again = ShelvesService.get(shelf.id)
+    assert (again.note, again.text) == ("short", whole)
+
+
+@pytest.mark.parametrize("key", ["a/b", "x?y=z", "#1", "50%", "%2e", "ü b", "'\"", "a&b", "new"])
+def test_a_row_is_found_and_edited_whatever_its_key_is(edit, key):
+    ShelvesService.create({"id": key, "text": "before"})
+    rows = edit.get("/studio_shelves", query_string={"id": key}).get_data(as_text=True)
+    address = html.unescape(re.search(r'<th class="key" scope="row"><a href="([^"]+)"', rows)[1])
+    assert edit.get(address).status_code == 200
+    form = {"_version": hidden(edit.get(f"{address}/-/edit"), "_version"), "value.text": "after"}
+    page = edit.post(f"{address}/-/edit", form)
+    assert page.status_code == 303
+    assert Shelf.get_by_id(key).text == "after"
+    assert edit.get(page.headers["Location"]).status_code == 200

@@ -13,9 +13,10 @@ from orm_core.errors import InvalidValue, OrmCoreError
 from orm_core.studio import explorer, seed
 from orm_core.studio.app import Studio, status_of, told
 from orm_core.studio.edits import Conflict, has_default, service_of, writable
-from orm_core.studio.explorer import Row
+from orm_core.studio.explorer import WHOLE, Row
 from orm_core.studio.tables import Column, Table
 from orm_core.studio.values import parse, plain
+from orm_core.studio.words import pretty_json
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,7 +32,10 @@ def install(app: Flask, studio: Studio) -> None:
         return explorer.choices(studio.reader, studio.tables, column)
 
     app.jinja_env.globals.update(
-        has_default=has_default, is_secret_field=_is_secret_field, choices=choices
+        has_default=has_default,
+        is_secret_field=_is_secret_field,
+        is_cut=is_cut,
+        choices=choices,
     )
 
     def writing(page: Callable[P, R]) -> Callable[P, R]:
@@ -98,6 +102,8 @@ def install(app: Flask, studio: Studio) -> None:
     def cell_form(name: str, key: str, column: str) -> Any:
         table, row = opened(name, key)
         one = _editable(table, column)
+        if is_cut(row[one]):
+            raise InvalidValue(f"{one.name} is too long to be edited here.")
         return render_template(
             "cell_form.html", table=table, row=row, column=one, form=_form_of(table, row)
         )
@@ -209,16 +215,22 @@ def _again(template: str, error: OrmCoreError, **context: Any) -> tuple[str, int
 
 
 def _form_of(table: Table, row: Row) -> dict[str, str]:
-    """What the form of a row holds before anybody types."""
+    """What the form of a row holds before anybody types; nothing of what is read in part only."""
     form = {"_version": row.version}
     for column in writable(table):
         value = row[column]
-        if column.is_secret:
+        if column.is_secret or is_cut(value):
             continue
         if value is None:
             form[f"null.{column.name}"] = "1"
-        form[f"value.{column.name}"] = "" if value is None else plain(value)
+        text = "" if value is None else plain(value)
+        form[f"value.{column.name}"] = pretty_json(text) if column.kind == "json" else text
     return form
+
+
+def is_cut(value: Any) -> bool:
+    """Whether a value is longer than what is read of one."""
+    return isinstance(value, str) and len(value) > WHOLE
 
 
 def _editable(table: Table, name: str) -> Column:
