@@ -92,8 +92,6 @@ class Guard:
             abort(414)
         if request.method not in _SAFE and request.content_length is None:
             abort(411)  # a body of unknown length is not read
-        if (request.content_length or 0) > MAX_BODY:
-            abort(413)
         self._check_origin()
         return self._admit()
 

@@ -13,7 +13,7 @@ from service_helpers import new_user
 from studio_helpers import HOME, PORT, ROOT, browser, everything, words
 
 from domains.users import User
-from orm_core import ConfigurationError, db
+from orm_core import ConfigurationError, QueryError, db
 from orm_core.studio.guard import HEADERS, Guard
 from orm_core.studio.place import check_writable, is_local
 from orm_core.studio.server import Options, open_studio
@@ -196,7 +196,6 @@ def test_nothing_is_edited_and_no_sql_taken_without_being_asked_for(look, method
 
 
 def test_without_write_the_server_refuses_even_a_service(studio_db):
-    from orm_core import QueryError
     from orm_core.studio.explorer import read_only
 
     read_only(studio_db)
@@ -372,6 +371,8 @@ def test_the_server_listens_on_this_machine_and_writes_no_log_of_addresses(studi
         assert fetch(f"{link}users?email=ada@example.com")[0] == 200
         assert fetch(link, headers={"Host": "rebound.example"})[0] == 403
         assert fetch(f"{link}users/-/export.csv")[1].startswith("id,email")
+        with pytest.raises(QueryError, match="read-only"):
+            new_user()
     captured = capfd.readouterr()
     assert "ada@example.com" not in captured.out + captured.err
 

@@ -160,6 +160,19 @@ def test_a_query_that_reads_a_secret_is_refused_however_it_is_put(query, session
         assert not [part for row in parts for part in row if part in text]
 
 
+def test_what_a_scan_hands_on_as_it_is_counts_as_read():
+    scan = {
+        "Node Type": "Seq Scan",
+        "Relation Name": "sessions",
+        "Parent Relationship": "Inner",
+        "Output": ["sessions.provider_access_token"],
+    }
+    for kind, listed in (("SetOp", True), ("Append", True), ("Hash Join", False)):
+        parent = {"Node Type": kind, "Plans": [scan]}
+        texts = list(querybox._expressions(scan, parent))
+        assert ("sessions.provider_access_token" in texts) is listed
+
+
 def test_a_query_that_takes_too_long_is_ended(query, monkeypatch):
     monkeypatch.setattr(querybox, "TIME_LIMIT", 0.1)
     page = run(query, "SELECT pg_sleep(30)")

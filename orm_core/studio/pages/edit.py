@@ -215,11 +215,11 @@ def _again(template: str, error: OrmCoreError, **context: Any) -> tuple[str, int
 
 
 def _form_of(table: Table, row: Row) -> dict[str, str]:
-    """What the form of a row holds before anybody types; nothing of what is read in part only."""
+    """What the form of a row holds before anybody types."""
     form = {"_version": row.version}
     for column in writable(table):
         value = row[column]
-        if column.is_secret or is_cut(value):
+        if column.is_secret:
             continue
         if value is None:
             form[f"null.{column.name}"] = "1"
