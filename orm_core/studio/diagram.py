@@ -138,7 +138,7 @@ def draw(tables: Tables) -> Drawing:
 def _columns(table: Table) -> list[Column]:
     """The columns of a box: the key and the references first, times that all have left out."""
     standard = {"created_at", "updated_at", "deleted_at"}
-    first = [table.key, *(one for one in table.references if one is not table.key)]
+    first = [*table.keys, *(one for one in table.references if one not in table.keys)]
     rest = [one for one in table.columns if one not in first and one.name not in standard]
     return [*first, *rest]
 

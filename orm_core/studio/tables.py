@@ -127,13 +127,17 @@ class Table:
     @property
     def key(self) -> Column:
         """The primary key. Raises ``InvalidValue`` when it is not one column."""
-        primary = self.model._meta.primary_key
-        if not isinstance(primary, peewee.Field):
+        if len(self.keys) != 1:
             raise InvalidValue(
                 f"{self.name} has no primary key of one column, so the studio can't tell its rows "
                 "apart; its structure is shown."
             )
-        return self._names[primary.name]
+        return self.keys[0]
+
+    @property
+    def keys(self) -> list[Column]:
+        """The columns of the primary key."""
+        return [self._names[one.name] for one in self.model._meta.get_primary_keys()]
 
     @property
     def is_soft(self) -> bool:

@@ -10,10 +10,14 @@ from datetime import date
 from decimal import Decimal
 
 import pytest
+from peewee import CompositeKey
 from service_helpers import TOKEN, new_session, new_user
 from studio_helpers import (
+    PORT,
+    ROOT,
     Artist,
     ArtistsService,
+    Browser,
     Mood,
     PiecesService,
     Stamp,
@@ -23,8 +27,10 @@ from studio_helpers import (
 )
 
 from domains.users import SessionService, User, UsersService
-from orm_core import Secret, db, initialize_db
+from orm_core import BaseModel, Domain, IntegerField, Registry, Secret, db, initialize_db
 from orm_core.studio import explorer, filters
+from orm_core.studio.app import Studio
+from orm_core.studio.guard import Guard
 from orm_core.studio.tables import Tables
 
 _number = itertools.count(1)
@@ -377,6 +383,30 @@ def test_a_row_that_is_not_there_is_told_as_such(look, key):
     page = look.get(f"/users/{key}")
     assert page.status_code in (400, 404)
     assert "root:" not in words(page)
+
+
+def test_a_table_without_a_key_of_one_column_says_so(studio_db):
+    class Pair(BaseModel):
+        id = None
+        left = IntegerField()
+        right = IntegerField()
+
+        class Meta:
+            table_name = "studio_pairs"
+            primary_key = CompositeKey("left", "right")
+
+    studio_db.create_tables([Pair])
+    registry = Registry()
+    registry.register(Domain("pairs", models=(Pair,)))
+    studio = Studio(registry, studio_db, Guard("127.0.0.1", PORT), ROOT / "migrations")
+    found = Browser(studio)
+    for path in ("/studio_pairs", "/studio_pairs/1"):
+        page = found.get(path)
+        assert page.status_code == 400
+        assert "no primary key of one column" in words(page)
+    for path in ("/", "/studio_pairs/-/structure", "/-/diagram"):
+        assert found.get(path).status_code == 200, path
+    studio.close()
 
 
 # -- structure --------------------------------------------------------------------------------------
