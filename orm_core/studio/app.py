@@ -27,9 +27,9 @@ from orm_core.registry import Registry
 from orm_core.studio import explorer, words
 from orm_core.studio.dashboard import Sampler
 from orm_core.studio.edits import Conflict, Editor
-from orm_core.studio.explorer import TIME_LIMIT, reader_of
 from orm_core.studio.guard import Guard
 from orm_core.studio.querybox import QueryBox
+from orm_core.studio.reader import TIME_LIMIT, reader_of
 from orm_core.studio.slow import SlowQueries
 from orm_core.studio.tables import Tables
 

@@ -1,4 +1,4 @@
-"""What the studio reads of tables: pages of rows, one row with its relations, counts.
+"""What the studio reads of tables: pages of rows, one row, counts.
 
 Everything goes through ``reader``, a database whose connections PostgreSQL keeps read-only and
 whose statements it ends after some seconds. Secrets are not selected: of them the server answers
@@ -19,36 +19,16 @@ import peewee
 from orm_core.database.connection import Database
 from orm_core.errors import InvalidValue, NotFound
 from orm_core.studio.filters import View
+from orm_core.studio.reader import reader_rows
 from orm_core.studio.tables import Column, Table, Tables
 from orm_core.studio.values import parse, plain
 
-#: seconds that a statement of the studio may take
-TIME_LIMIT: Final = 5.0
 #: characters of a text or JSON that a page of rows shows
 EXCERPT: Final = 160
 #: characters of a text or JSON that a row's own page shows
 WHOLE: Final = 100_000
-#: counts of related rows stop here
-MANY: Final = 1_000
 #: tables of at most so many pages of 8 kB are counted, larger ones estimated
 SMALL_PAGES: Final = 1_000
-
-
-def reader_of(database: Database, seconds: float = TIME_LIMIT) -> Database:
-    """A second pool on the same database, for reading only."""
-    params = _limited(database, f"-c statement_timeout={int(seconds * 1000)}")
-    return Database(database.database, pool_size=4, pool_timeout=TIME_LIMIT, **params)
-
-
-def read_only(database: Database) -> None:
-    """Have the server refuse all changes of this database's connections from now on."""
-    database.init(database.database, **_limited(database))
-
-
-def _limited(database: Database, more: str = "") -> dict[str, Any]:
-    options = database.connect_params.get("options", "")
-    limits = f"{options} -c default_transaction_read_only=on {more}".strip()
-    return {**database.connect_params, "options": limits}
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +124,6 @@ def read_page(reader: Database, view: View, size: Size | None = None) -> Rows:
     whole = not has_next and not has_previous and cursor is None
     count = Count(len(rows), exact=True) if whole else count_rows(reader, view, size)
     return Rows(rows, ends[1] if has_next else None, ends[0] if has_previous else None, count)
-
-
-def reader_rows(reader: Database, query: Any) -> list[Any]:
-    """The rows of a query, read through the studio's own connections."""
-    return list(query.tuples().execute(reader))
 
 
 def _query(view: View) -> Any:
@@ -278,25 +253,7 @@ def count_rows(reader: Database, view: View, size: Size | None = None) -> Count:
     return Count(int(plan[0]["Plan"]["Plan Rows"]), exact=False)
 
 
-def _count_up_to(reader: Database, query: Any, limit: int) -> int:
-    return len(reader_rows(reader, query.limit(limit)))
-
-
 # -- one row ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Related:
-    """Rows of another table that refer to a row; ``count`` stops after ``MANY``."""
-
-    table: Table
-    column: Column
-    count: int
-
-    @property
-    def is_more(self) -> bool:
-        """Whether there are more than counted."""
-        return self.count > MANY
 
 
 def read_row(reader: Database, table: Table, key: str) -> Row:
@@ -319,49 +276,3 @@ def read_row(reader: Database, table: Table, key: str) -> Row:
 #: the server's own mark of a row's version: the transaction that wrote it (PostgreSQL manual,
 #: "System Columns")
 VERSION: Final = peewee.SQL("xmin::text")
-
-
-def related_rows(reader: Database, tables: Tables, table: Table, row: Row) -> list[Related]:
-    """Which tables refer to a row, with how many live rows."""
-    found = []
-    for other, column in tables.referring_to(table):
-        field = column.field
-        value = row.values.get(table.column(field.rel_field.name), row.key)
-        query = other.model.select(peewee.SQL("1")).where(field == value)
-        found.append(Related(other, column, _count_up_to(reader, query, MANY + 1)))
-    return found
-
-
-def labels(reader: Database, tables: Tables, rows: list[Row], columns: Any) -> dict[Any, str]:
-    """What the rows that these refer to are called, by (column, key); one query a column."""
-    found: dict[Any, str] = {}
-    for column in columns:
-        target = tables.of(column.target) if column.target is not None else None
-        telling = target.telling if target is not None else None
-        if target is None or telling is None:
-            continue
-        keys = {row.values[column] for row in rows if row.values.get(column) is not None}
-        if not keys:
-            continue
-        key = column.field.rel_field
-        text = peewee.fn.left(telling.field, 60).alias("c1")
-        query = target.model.select(key.alias("c0"), text).where(key.in_(list(keys)))
-        query = query.with_deleted() if target.is_soft else query
-        for one, name in reader_rows(reader, query):
-            found[column, one] = name
-    return found
-
-
-def choices(reader: Database, tables: Tables, column: Column) -> list[tuple[str, str]]:
-    """The newest rows that a reference may lead to: their keys and what they are called."""
-    target = tables.of(column.target) if column.target is not None else None
-    if target is None or target.telling is None:
-        return []
-    key = column.field.rel_field
-    text = peewee.fn.left(target.telling.field, 60).alias("c1")
-    query = target.model.select(key.alias("c0"), text).order_by(target.key.field.desc())
-    return [(plain(one), name) for one, name in reader_rows(reader, query.limit(CHOICES))]
-
-
-#: rows that a form suggests for a reference
-CHOICES: Final = 50

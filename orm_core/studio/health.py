@@ -19,7 +19,7 @@ from orm_core.migrations import runner
 from orm_core.migrations.files import names_in
 from orm_core.migrations.statements import statements
 from orm_core.models.encrypted import EncryptedTextField, key_ring
-from orm_core.studio.explorer import reader_rows
+from orm_core.studio.reader import reader_rows
 from orm_core.studio.tables import Table, Tables
 
 DRIFT_SECONDS: Final = 120

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from orm_core.database.connection import Database
 from orm_core.errors import InvalidValue
-from orm_core.studio.explorer import TIME_LIMIT, reader_of
+from orm_core.studio.reader import TIME_LIMIT, reader_of
 from orm_core.studio.tables import Tables
 
 MAX_ROWS: Final = 500

@@ -6,8 +6,7 @@
 
 Values are guessed from a column's name and type; unique ones carry the row's number; references
 lead to rows that are there. Rows go through the domains' services, so what a model refuses is
-refused here. Names come from short lists of our own: a library's would change with its version,
-and the rows with them.
+refused here.
 """
 
 from __future__ import annotations
@@ -16,17 +15,15 @@ import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from itertools import islice
 from typing import Any, Final
 
-import inflection
 import peewee
 
 from orm_core.crypto import Secret
 from orm_core.errors import DuplicateKey, InvalidValue
-from orm_core.models.fields import DecimalField
 from orm_core.registry import Registry
+from orm_core.studio import plausible
 from orm_core.studio.edits import service_of
 from orm_core.studio.tables import Column, Table, Tables, kind_of
 
@@ -39,132 +36,6 @@ NULLS: Final = 0.15
 #: the moment before which everything happened; fixed, so that rows are the same tomorrow
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
 SPAN: Final = timedelta(days=540)
-
-_FIRST = [
-    "Ada",
-    "Alan",
-    "Alonzo",
-    "Annie",
-    "Barbara",
-    "Blaise",
-    "Carl",
-    "Claude",
-    "Donald",
-    "Dorothy",
-    "Edsger",
-    "Emmy",
-    "Evelyn",
-    "Frances",
-    "Grace",
-    "Hedy",
-    "Ida",
-    "Joan",
-    "John",
-    "Karen",
-    "Katherine",
-    "Kurt",
-    "Leslie",
-    "Margaret",
-    "Mary",
-    "Niklaus",
-    "Noether",
-    "Radia",
-    "Rózsa",
-    "Shafi",
-    "Sofia",
-    "Tim",
-    "Tony",
-    "Ursula",
-    "Vint",
-    "Xiaoyun",
-    "Yukihiro",
-]
-_LAST = [
-    "Allen",
-    "Babbage",
-    "Bartik",
-    "Boole",
-    "Cerf",
-    "Church",
-    "Dijkstra",
-    "Engelbart",
-    "Goldwasser",
-    "Gödel",
-    "Hamilton",
-    "Hoare",
-    "Holberton",
-    "Hopper",
-    "Johnson",
-    "Keller",
-    "Knuth",
-    "Lamport",
-    "Lamarr",
-    "Liskov",
-    "Lovelace",
-    "McCarthy",
-    "Noether",
-    "Pascal",
-    "Perlman",
-    "Péter",
-    "Rhodes",
-    "Ritchie",
-    "Shannon",
-    "Turing",
-    "Wilkes",
-    "Wirth",
-    "Zuse",
-    "O'Neil",
-]
-_WORDS = [
-    "amber",
-    "birch",
-    "cedar",
-    "clover",
-    "copper",
-    "coral",
-    "delta",
-    "ember",
-    "fern",
-    "flint",
-    "harbor",
-    "hazel",
-    "indigo",
-    "juniper",
-    "lagoon",
-    "linen",
-    "maple",
-    "meadow",
-    "mint",
-    "moss",
-    "nimbus",
-    "opal",
-    "pebble",
-    "pine",
-    "quartz",
-    "river",
-    "saffron",
-    "sage",
-    "sierra",
-    "slate",
-    "spruce",
-    "timber",
-    "willow",
-]
-_CITIES = [
-    "Berlin",
-    "Lisbon",
-    "Kraków",
-    "Osaka",
-    "Oslo",
-    "Porto",
-    "Quito",
-    "Riga",
-    "Toronto",
-    "Utrecht",
-    "Valencia",
-    "Wellington",
-]
-_COUNTRIES = ["DE", "PT", "PL", "JP", "NO", "EC", "LV", "CA", "NL", "ES", "NZ", "SE"]
 
 
 def plant(
@@ -258,7 +129,7 @@ class _Gardener:
     def _row(self, number: int) -> dict[str, Any]:
         share = number / (self._count + 1)
         created = NOW - SPAN * (1 - share) + timedelta(seconds=self._dice.randrange(600))
-        person = self._dice.choice(_FIRST), self._dice.choice(_LAST)
+        person = self._dice.choice(plausible.FIRST), self._dice.choice(plausible.LAST)
         row: dict[str, Any] = {}
         for column in self._columns:
             name = column.field.name
@@ -322,19 +193,19 @@ class _Gardener:
                 return dice.random() < 0.8
             case "integer":
                 limit = (1 << (getattr(field, "bits", 32) - 1)) - 1
-                return number if name in self._unique else min(_integer(dice, name), limit)
+                return number if name in self._unique else min(plausible.integer(dice, name), limit)
             case "float":
                 return round(dice.uniform(0, 100), 3)
             case "decimal":
-                return _decimal(dice, field, number if name in self._unique else None)
+                return plausible.decimal(dice, field, number if name in self._unique else None)
             case "time":
-                return _moment(dice, name, moment)
+                return plausible.moment(dice, name, moment)
             case "date":
-                return _moment(dice, name, moment).date()
+                return plausible.moment(dice, name, moment).date()
             case "uuid":
                 return self._uuid(moment)
             case "json":
-                return _document(dice)
+                return plausible.document(dice)
             case "array":
                 inner = field.inner
                 some = range(dice.randrange(4))
@@ -342,85 +213,10 @@ class _Gardener:
                     self._plain(inner, name, kind_of(inner), number, moment, person) for _ in some
                 ]
             case "text":
-                text = _text(dice, name, number, self._seed, person, name in self._unique)
+                text = plausible.text(dice, name, number, self._seed, person, name in self._unique)
                 return text[: field.max_length] if getattr(field, "max_length", None) else text
         raise InvalidValue(f"{field.label} is of a type that seeding knows no values for.")
 
 
 def _is_field(one: Any) -> bool:
     return isinstance(one, peewee.Field)
-
-
-def _integer(dice: random.Random, name: str) -> int:
-    if any(word in name for word in ("total", "amount", "price", "cents", "balance")):
-        return int(dice.lognormvariate(8, 1))
-    if any(word in name for word in ("count", "quantity", "position", "rank")):
-        return 1 + int(dice.expovariate(0.5))
-    if "year" in name:
-        return dice.randrange(1990, 2026)
-    return dice.randrange(1_000)
-
-
-def _decimal(dice: random.Random, field: DecimalField[Any], number: int | None) -> Decimal:
-    most = 10**field.max_digits - 1
-    units = int(dice.lognormvariate(3.5, 1) * 10**field.decimal_places)
-    return Decimal(min(number or units, most)).scaleb(-field.decimal_places)
-
-
-def _moment(dice: random.Random, name: str, created: datetime) -> datetime:
-    if "expire" in name or "due" in name or "until" in name:
-        return created + timedelta(days=30, seconds=dice.randrange(86_400))
-    if "birth" in name:
-        return datetime(1960, 1, 1, tzinfo=UTC) + timedelta(days=dice.randrange(16_000))
-    return created + timedelta(seconds=dice.randrange(20 * 86_400))
-
-
-def _document(dice: random.Random) -> dict[str, Any]:
-    return {
-        "client": dice.choice(("web", "ios", "android", "cli")),
-        "version": f"{dice.randrange(1, 6)}.{dice.randrange(10)}",
-        "flags": dice.sample(("beta", "dark", "trial", "team"), dice.randrange(3)),
-        "place": {"city": dice.choice(_CITIES), "country": dice.choice(_COUNTRIES)},
-    }
-
-
-#: parts of a column's name -> its texts; the first that fits counts
-_TEXTS: Final[tuple[tuple[tuple[str, ...], Callable[[Any, tuple[str, str]], str]], ...]] = (
-    (("first_name", "given"), lambda _, person: person[0]),
-    (("last_name", "surname", "family"), lambda _, person: person[1]),
-    (("avatar", "image", "photo"), lambda d, _: f"https://example.com/a/{d.getrandbits(32):08x}.png"),
-    (("url", "link", "website"), lambda d, _: f"https://example.com/{d.choice(_WORDS)}"),
-    (("city", "town"), lambda d, _: d.choice(_CITIES)),
-    (("country",), lambda d, _: d.choice(_COUNTRIES)),
-    (("currency",), lambda d, _: d.choice(("EUR", "USD", "JPY"))),
-    (("phone",), lambda d, _: f"+49 30 {d.randrange(10**6, 10**7)}"),
-    (("scope",), lambda d, _: d.choice(("openid email", "openid email profile"))),
-    (("status", "state"), lambda d, _: d.choice(("pending", "paid", "paid", "shipped", "cancelled"))),
-    (("description", "notes", "body", "comment", "summary", "message"), lambda d, _: _sentence(d)),
-    (("title", "subject", "label"), lambda d, _: _title(d)),
-    (("name",), lambda d, person: f"{person[0]} {person[1]}" if d.random() < 0.3 else _title(d)),
-)  # fmt: skip
-
-
-def _text(
-    dice: random.Random, name: str, number: int, seed: int, person: tuple[str, str], unique: bool
-) -> str:
-    mark = f"{number}" if seed == 1 else f"{seed}.{number}"
-    if "email" in name:
-        local = inflection.transliterate(f"{person[0]}.{person[1]}").lower().replace("'", "")
-        return f"{local}.{mark}@example.com"
-    if unique or "account_id" in name or name in ("slug", "code", "sku", "number", "reference"):
-        return f"{dice.choice(_WORDS)}-{mark}"
-    for words, make in _TEXTS:
-        if any(word in name for word in words):
-            return make(dice, person)
-    return f"{dice.choice(_WORDS)} {dice.choice(_WORDS)}"
-
-
-def _title(dice: random.Random) -> str:
-    return f"{dice.choice(_WORDS)} {dice.choice(_WORDS)}".capitalize()
-
-
-def _sentence(dice: random.Random) -> str:
-    words = [dice.choice(_WORDS) for _ in range(dice.randrange(6, 16))]
-    return " ".join(words).capitalize() + "."

@@ -19,9 +19,9 @@ from orm_core.database.connection import Database
 from orm_core.errors import ConfigurationError
 from orm_core.registry import Registry
 from orm_core.studio.app import Studio, create_app
-from orm_core.studio.explorer import read_only
 from orm_core.studio.guard import Guard
 from orm_core.studio.place import check_writable
+from orm_core.studio.reader import read_only
 
 
 @dataclass(frozen=True, slots=True)

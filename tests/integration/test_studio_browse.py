@@ -31,6 +31,7 @@ from orm_core import BaseModel, Domain, IntegerField, Registry, Secret, db, init
 from orm_core.studio import explorer, filters
 from orm_core.studio.app import Studio
 from orm_core.studio.guard import Guard
+from orm_core.studio.reader import reader_of
 from orm_core.studio.tables import Tables
 
 _number = itertools.count(1)
@@ -613,7 +614,7 @@ def test_the_studios_own_connections_can_only_read(look):
 
 
 def test_a_page_that_takes_too_long_is_ended_and_says_what_helps(look, monkeypatch):
-    reader = explorer.reader_of(db, 0.05)
+    reader = reader_of(db, 0.05)
     slow = lambda *_: reader.execute_sql("SELECT pg_sleep(20)")  # noqa: E731
     monkeypatch.setattr(explorer, "read_page", slow)
     page = look.get("/users")

@@ -196,7 +196,7 @@ def test_nothing_is_edited_and_no_sql_taken_without_being_asked_for(look, method
 
 
 def test_without_write_the_server_refuses_even_a_service(studio_db):
-    from orm_core.studio.explorer import read_only
+    from orm_core.studio.reader import read_only
 
     read_only(studio_db)
     with pytest.raises(QueryError, match="read-only"):

@@ -9,7 +9,7 @@ from flask import Flask, Response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
 from orm_core.errors import InvalidValue
-from orm_core.studio import explorer, export, filters, structure
+from orm_core.studio import explorer, export, filters, relations, structure
 from orm_core.studio.app import Studio
 from orm_core.studio.edits import writable
 from orm_core.studio.filters import OPERATORS, SIZES, WORDS
@@ -42,7 +42,7 @@ def install(app: Flask, studio: Studio) -> None:
         if size is None:
             return render_template("missing.html", table=table)
         found = explorer.read_page(studio.reader, view, size)
-        labels = explorer.labels(studio.reader, studio.tables, found.rows, view.shown)
+        labels = relations.labels(studio.reader, studio.tables, found.rows, view.shown)
         return render_template("rows.html", table=table, view=view, found=found, labels=labels)
 
     @app.get("/<name>/-/structure")
@@ -70,8 +70,8 @@ def install(app: Flask, studio: Studio) -> None:
     def row(name: str, key: str) -> str:
         table = studio.tables[name]
         found = explorer.read_row(studio.reader, table, key)
-        related = explorer.related_rows(studio.reader, studio.tables, table, found)
-        labels = explorer.labels(studio.reader, studio.tables, [found], table.columns)
+        related = relations.related_rows(studio.reader, studio.tables, table, found)
+        labels = relations.labels(studio.reader, studio.tables, [found], table.columns)
         return render_template("row.html", table=table, row=found, related=related, labels=labels)
 
 

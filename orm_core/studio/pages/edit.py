@@ -10,7 +10,7 @@ from flask import Flask, abort, flash, redirect, render_template, request, url_f
 from werkzeug.wrappers import Response as AnyResponse
 
 from orm_core.errors import InvalidValue, OrmCoreError
-from orm_core.studio import explorer, seed
+from orm_core.studio import explorer, relations, seed
 from orm_core.studio.app import Studio, status_of, told
 from orm_core.studio.edits import Conflict, has_default, service_of, writable
 from orm_core.studio.explorer import WHOLE, Row
@@ -29,7 +29,7 @@ def install(app: Flask, studio: Studio) -> None:
     """Add these pages; without --write they answer 403."""
 
     def choices(column: Column) -> list[tuple[str, str]]:
-        return explorer.choices(studio.reader, studio.tables, column)
+        return relations.choices(studio.reader, studio.tables, column)
 
     app.jinja_env.globals.update(
         has_default=has_default,
@@ -128,7 +128,7 @@ def install(app: Flask, studio: Studio) -> None:
 
     def cell_view(table: Table, key: str, column: Column) -> str:
         row = explorer.read_row(studio.reader, table, key)
-        labels = explorer.labels(studio.reader, studio.tables, [row], [column])
+        labels = relations.labels(studio.reader, studio.tables, [row], [column])
         return render_template("cell.html", table=table, row=row, column=column, labels=labels)
 
     @app.post("/<name>/<path:key>/-/delete")
