@@ -52,6 +52,7 @@ from orm_core.errors import (
     TransactionError,
     UnknownField,
 )
+from orm_core.finder import finder
 from orm_core.loggers import Logger, StdlibLogger, StructlogLogger
 from orm_core.models.base import BaseModel
 from orm_core.models.encrypted import EncryptedTextField, use_key_ring
@@ -85,9 +86,10 @@ from orm_core.models.soft_delete import SelectQuery
 from orm_core.peewee_facade import Load, ManyToManyField, fn
 from orm_core.queries.compiled import Compiled, compiled, parameter
 from orm_core.queries.paging import Page
+from orm_core.queries.streaming import stream
 from orm_core.registry import Domain, Registry, registry
 from orm_core.schemas import to_dict, to_pydantic
-from orm_core.service import Key, Service, finder
+from orm_core.service import Key, Service
 from orm_core.settings import Settings
 
 # A library writes no log lines unless the service configures logging.
@@ -182,6 +184,7 @@ __all__ = [
     "parameter",
     "registry",
     "signals",
+    "stream",
     "to_dict",
     "to_pydantic",
     "transaction",

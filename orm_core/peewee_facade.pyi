@@ -419,6 +419,10 @@ Relation: TypeAlias = ForeignKeyField | DeferredForeignKey | _Backref[Any]
 class Load(Node):
     _query: Any
     _children: Any
+    _field: Any
+    _is_backref: bool
+    _per_parent: Any
+    _strategy: int
     def __init__(
         self,
         rel: Relation,
@@ -427,6 +431,10 @@ class Load(Node):
         per_parent: int | None = None,
     ) -> None: ...
     def then(self, *children: Load | Relation) -> Self: ...
+    def _base(self, rel_model: Any) -> Any: ...
+    def _run(
+        self, parents: Any, parent_query: Any, depth: int = 0, database: Any = None
+    ) -> tuple[Any, Any]: ...
     def _windowed(self, *args: Any, **kwargs: Any) -> Any: ...
 
 # The rows of an executed query.

@@ -19,20 +19,20 @@ from __future__ import annotations
 import builtins
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Generic, TypeVarTuple, cast, get_args, get_origin, overload
+from typing import Any, ClassVar, Generic, Literal, cast, get_args, get_origin, overload
 from uuid import UUID
 
 import inflection
 from typing_extensions import TypeVar
 
-from orm_core import peewee_facade as peewee
 from orm_core.database.connection import Database
 from orm_core.database.transactions import Transaction
 from orm_core.errors import InvalidValue, NotFound, OrmCoreError, RegistryError
 from orm_core.loggers import Logger, check_logger
 from orm_core.models.base import BaseModel
+from orm_core.models.bulk_insert import Returning, insert_rows
 from orm_core.models.payloads import (
     Payload,
     Where,
@@ -55,17 +55,14 @@ from orm_core.queries.paging import (
     read_order,
 )
 from orm_core.queries.plans import plan_for
-from orm_core.queries.rows import first_returned, returned
-from orm_core.queries.upsert import upsert
+from orm_core.queries.rows import first_returned
+from orm_core.queries.streaming import Progress, stream
+from orm_core.queries.upsert import upsert, upsert_rows
 
 M = TypeVar("M", bound=BaseModel)
 #: the payloads of ``create`` and of ``update``, as `orm-core types generate` writes them
 New = TypeVar("New", bound=Payload, default=Payload)
 Changes = TypeVar("Changes", bound=Payload, default=Payload)
-A = TypeVar("A")
-B = TypeVar("B")
-C = TypeVar("C")
-Values = TypeVarTuple("Values")
 Key = UUID | str
 
 log: logging.Logger = logging.getLogger("orm_core.service")
@@ -140,7 +137,12 @@ class Verb:
         words = self._verb
         what = re.sub(r"_(by_.*|many|where)$", "", words).replace("_", " ")
         noun = self._noun.replace("_", " ")
-        several = words.endswith(("_many", "_where")) or words in {"list", "page", "count"}
+        several = words.endswith(("_many", "_where")) or words in {
+            "list",
+            "page",
+            "count",
+            "iterate",
+        }
         return f"{what} {inflection.pluralize(noun) if several else noun}"
 
     def audit(self, done: str, row: BaseModel | None = None, **facts: Any) -> None:
@@ -153,9 +155,11 @@ class Verb:
         message = f"{self._model.__name__} {done}"
         self.database.after_commit(lambda: self._tell("audit", message, meta))
 
-    def audit_many(self, done: str, rows: Iterable[BaseModel]) -> None:
-        """The same for several rows, in one line."""
-        ids = [row._pk for row in rows]
+    def audit_many(self, done: str, rows: Iterable[Any]) -> None:
+        """The same for several rows, or ids of them, in one line."""
+        if self._logger is None:
+            return
+        ids = [row._pk if isinstance(row, BaseModel) else row for row in rows]
         if ids:
             self.audit(done, None, count=len(ids), **{f"{self._noun}_ids": ids})
 
@@ -210,22 +214,48 @@ class Service(Generic[M, New, Changes]):
             verb.audit("created", row)
             return row
 
+    @overload
     @classmethod
     def create_many(
         cls,
         payloads: Iterable[New],
         logger: Logger | None = None,
         *,
+        returning: Literal["rows"] = "rows",
         tx: Transaction | None = None,
-    ) -> builtins.list[M]:
-        """Insert rows, all or none, and answer them in the same order."""
+    ) -> builtins.list[M]: ...
+    @overload
+    @classmethod
+    def create_many(
+        cls,
+        payloads: Iterable[Payload],
+        logger: Logger | None = None,
+        *,
+        returning: Literal["ids"],
+        tx: Transaction | None = None,
+    ) -> builtins.list[UUID]: ...
+    @classmethod
+    def create_many(
+        cls,
+        payloads: Iterable[Payload],
+        logger: Logger | None = None,
+        *,
+        returning: Returning = "rows",
+        tx: Transaction | None = None,
+    ) -> builtins.list[Any]:
+        """Insert rows, all or none, and answer them, or their ids, in the same order.
+
+        Many rows go by COPY, fewer in one INSERT; both do the same.
+        """
         with cls.verb("create_many", logger, tx) as verb:
-            values = [read_new(cls.model, payload) for payload in _many(payloads)]
-            if not values:
+            if returning not in ("rows", "ids"):
+                raise InvalidValue('returning takes "rows" or "ids"; no SQL was sent.')
+            some = _many(payloads)
+            if not some:
                 return []
-            rows = returned(cls.model.insert_many(values))
-            verb.audit_many("created", rows)
-            return rows
+            made = insert_rows(cls.model, some, returning)
+            verb.audit_many("created", made)
+            return made
 
     @classmethod
     def upsert(
@@ -246,6 +276,28 @@ class Service(Generic[M, New, Changes]):
             row: M = upsert(cls.model, read_new(cls.model, payload), on)
             verb.audit("upserted", row)
             return row
+
+    @classmethod
+    def upsert_many(
+        cls,
+        payloads: Iterable[Payload],
+        logger: Logger | None = None,
+        *,
+        on: Iterable[str] | None = None,
+        tx: Transaction | None = None,
+    ) -> builtins.list[M]:
+        """``upsert`` rows, all or none, and answer them in the same order.
+
+        One statement for each set of names; one for each row where a secret is written. Raises
+        ``InvalidValue`` when two payloads have the same key.
+        """
+        with cls.verb("upsert_many", logger, tx) as verb:
+            some = _many(payloads)
+            if not some:
+                return []
+            rows: builtins.list[M] = upsert_rows(cls.model, some, on)
+            verb.audit_many("upserted", rows)
+            return rows
 
     # -- read -------------------------------------------------------------------------------
 
@@ -344,6 +396,34 @@ class Service(Generic[M, New, Changes]):
             return numbered_page(query, read_order(cls.model, order_by), size, number)
 
     @classmethod
+    def iterate(
+        cls,
+        where: Where = None,
+        logger: Logger | None = None,
+        *,
+        order_by: Any = None,
+        batch: int = 1000,
+        progress: Progress | None = None,
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> Iterator[M]:
+        """All rows that match, one after the other, ``batch`` of them in memory at a time.
+
+        ``progress`` is called with the number of rows read so far. See ``orm_core.stream``.
+        """
+        with cls.verb("iterate", logger, tx):
+            query = _select(cls.model, read_where(cls.model, where), include_deleted)
+            rows = stream(query.order_by(*read_order(cls.model, order_by)), batch, progress)
+        return cls._passed_on(rows, logger, tx)
+
+    @classmethod
+    def _passed_on(
+        cls, rows: Iterator[M], logger: Logger | None, tx: Transaction | None
+    ) -> Iterator[M]:
+        with cls.verb("iterate", logger, tx):
+            yield from rows
+
+    @classmethod
     def count(
         cls,
         where: Where = None,
@@ -386,7 +466,7 @@ class Service(Generic[M, New, Changes]):
         """Change fields of a row; answers it as stored, or None (and no audit) without one."""
         with cls.verb("update", logger, tx) as verb:
             key = key_value(cls.model, id)
-            shape = _names(cls.model, payload), _visibility(include_deleted)
+            shape = _names(cls.model, payload), visibility(include_deleted)
             row: M | None = plan_for(cls.model, plans.Update, *shape).row(key, payload)
             if row is not None:
                 verb.audit("updated", row)
@@ -480,91 +560,6 @@ class Service(Generic[M, New, Changes]):
             return row is not None
 
 
-class Finder(Generic[*Values]):
-    """``find_by_email(email, logger=None, *, tx=None, include_deleted=False)``; see ``finder``."""
-
-    def __init__(self, fields: tuple[Any, ...]) -> None:
-        self._fields = fields
-        self._name = "find_by"
-        self._bound: dict[type, Any] = {}
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: None, owner: type[Service[M, Any, Any]]) -> Find[M, *Values]:
-        find: Find[M, *Values] | None = self._bound.get(owner)
-        if find is None:
-            find = cast("Find[M, *Values]", Find(owner, self._name, self._fields))
-            self._bound[owner] = find
-        return find
-
-
-class Find(Generic[M, *Values]):
-    """A finder of one service, ready to be called."""
-
-    def __init__(
-        self, service: type[Service[M, Any, Any]], name: str, fields: tuple[Any, ...]
-    ) -> None:
-        self._service = service
-        self._names = tuple(field.name for field in fields)
-        self.__name__ = name
-        self.__doc__ = f"The row with this {', '.join(self._names)}, or None."
-
-    @overload
-    def __call__(
-        self,
-        *values: *Values,
-        logger: Logger | None = None,
-        tx: Transaction | None = None,
-        include_deleted: bool = False,
-    ) -> M | None: ...
-    @overload
-    def __call__(
-        self,
-        *values: *tuple[*Values, Logger | None],
-        tx: Transaction | None = None,
-        include_deleted: bool = False,
-    ) -> M | None: ...
-    def __call__(  # type: ignore[misc] # mypy can't tell that Any takes all of Values
-        self,
-        *values: Any,
-        logger: Logger | None = None,
-        tx: Transaction | None = None,
-        include_deleted: bool = False,
-    ) -> M | None:
-        """The values of the fields, in their order, then the logger may follow."""
-        count = len(self._names)
-        if len(values) == count + 1 and logger is None:
-            logger, values = values[-1], values[:-1]
-        if len(values) != count:
-            raise InvalidValue(
-                f"{self.__name__}() takes {count} value(s), then logger; no SQL was sent."
-            )
-        service = self._service
-        with service.verb(self.__name__, logger, tx):
-            if any(value is None for value in values):
-                raise InvalidValue(f"{self.__name__}() needs a value, not None.")
-            shape = self._names, _visibility(include_deleted)
-            row: M | None = plan_for(service.model, plans.Find, *shape).row(values)
-            return row
-
-
-@overload
-def finder(a: peewee.Term[A], /) -> Finder[A]: ...
-@overload
-def finder(a: peewee.Term[A], b: peewee.Term[B], /) -> Finder[A, B]: ...
-@overload
-def finder(a: peewee.Term[A], b: peewee.Term[B], c: peewee.Term[C], /) -> Finder[A, B, C]: ...
-@overload
-def finder(*fields: peewee.Column) -> Finder[*tuple[Any, ...]]: ...
-def finder(*fields: Any) -> Any:
-    """A verb that finds one row by these fields: ``find_by_email = finder(User.email)``."""
-    if not fields or not all(isinstance(field, peewee.AnyField) for field in fields):
-        raise RegistryError("finder() takes fields of the model, as in finder(User.email).")
-    found: Finder[*tuple[Any, ...]] = Finder(fields)
-    return found
-
-
 def _many(payloads: Any) -> builtins.list[Any]:
     if isinstance(payloads, Mapping | str | bytes) or not isinstance(payloads, Iterable):
         raise InvalidValue("Several payloads are given as a list of dicts; no SQL was sent.")
@@ -578,12 +573,13 @@ def _names(model: Any, payload: Any) -> tuple[Any, ...]:
     return tuple(cast("Iterable[Any]", payload))
 
 
-def _visibility(include_deleted: bool) -> Visibility:
+def visibility(include_deleted: bool) -> Visibility:
+    """What a query of a verb sees."""
     return "all" if include_deleted else "live"
 
 
 def _by_key(model: Any, id: Any, include_deleted: bool) -> Any:
-    return plan_for(model, plans.ByKey, _visibility(include_deleted)).row(key_value(model, id))
+    return plan_for(model, plans.ByKey, visibility(include_deleted)).row(key_value(model, id))
 
 
 def _is_key(model: Any, id: Any) -> Any:

@@ -24,7 +24,8 @@ from uuid import UUID
 from orm_core import peewee_facade as peewee
 from orm_core.database.connection import db
 from orm_core.errors import InvalidValue, NotFound, RegistryError
-from orm_core.models.columns import CheckedField, unknown_field
+from orm_core.models.bulk_insert import insert_rows
+from orm_core.models.columns import CheckedField, is_sql, unknown_field
 from orm_core.models.encrypted import EncryptedTextField, seal_values
 from orm_core.models.fields import DateTimeField, UUIDField
 from orm_core.models.identifiers import utcnow, uuid7
@@ -211,8 +212,16 @@ class BaseModel(peewee.Model):
         with cls._meta.database.atomic():
             for start in range(0, len(instances), size):
                 batch = instances[start : start + size]
-                rows = [cls._values(one.__data__) for one in batch]
-                stored = cls.insert_many(rows).returning(cls).execute()
+                rows = [
+                    {field.name: value for field, value in cls._values(one.__data__).items()}
+                    for one in batch
+                ]
+                computed = any(is_sql(value) for row in rows for value in row.values())
+                stored = (
+                    cls.insert_many(rows).returning(cls).execute()
+                    if computed
+                    else insert_rows(cls, rows)
+                )
                 for one, row in zip(batch, stored, strict=True):
                     one._take(row)
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 from orm_core import peewee_facade as peewee
 from orm_core.database.prepared import CompiledSql
 from orm_core.models.columns import CheckedField
+from orm_core.models.relations import AnyOf, ParentKey
 
 #: shapes kept for a model; then they start anew
 MOST_SHAPES: Final = 512
@@ -127,6 +128,11 @@ def _part(part: Any, model: Any, values: list[Any], field: Any) -> Any:
         return first, part.op, part.flat, _part(right, model, values, compared)
     if isinstance(part, CheckedField):
         return _field(part, model)
+    if kind is AnyOf:
+        values.append(part.array)
+        return part.sql_type
+    if kind is ParentKey:
+        return "parent"
     if kind is peewee.Value:
         if part.multi or part.value is None:
             raise _Unknown

@@ -12,13 +12,14 @@ FULL join, which keep rows of both sides, the table is replaced by its live rows
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, Self, TypeAlias, TypeVar, cast, overload
+from typing import Any, Literal, Self, TypeAlias, TypeVar, overload
 
 from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue
 from orm_core.models import shapes
 from orm_core.models.encrypted import EncryptedTextField
 from orm_core.models.identifiers import utcnow
+from orm_core.models.relations import Related
 from orm_core.models.rows import MakesRows
 from orm_core.peewee_facade import (
     Column,
@@ -228,7 +229,7 @@ class SelectQuery(MakesRows, SeesLiveRows, peewee.ModelSelect[R]):
         ``User.select().with_related(User.orders)``; ``Load(User.orders, query, per_parent=3)``
         chooses, sorts and limits them, ``.then(...)`` goes on from there.
         """
-        return super().with_related(*map(_SeesAsAsked.of, loads))
+        return super().with_related(*map(Related.of, loads))
 
 
 def _count(name: str, value: Any) -> int | None:
@@ -253,24 +254,6 @@ class ManyToManyAccessor(peewee.ManyToManyFieldAccessor):
             return super().get_query(instance)  # refuses with Peewee's error
         query: ManyToManyQuery[Any] = ManyToManyQuery(instance, self, self.rel_model)
         return query.join(self.through_model).join(self.model).where(self.src_fk == key)
-
-
-class _SeesAsAsked(Load):
-    """A Load whose rows are those that its query sees, with ``per_parent`` too."""
-
-    @classmethod
-    def of(cls, load: Any) -> Any:
-        given = load if isinstance(load, Load) else Load(load)
-        ours = object.__new__(cls)
-        ours.__dict__ = {**given.__dict__, "_children": tuple(map(cls.of, given._children))}
-        return ours
-
-    def _windowed(self, *args: Any, **kwargs: Any) -> Any:
-        query: Any = super()._windowed(*args, **kwargs)
-        base: Any = self._query
-        if base is None or not isinstance(query, SelectQuery):
-            return query  # pyright: ignore[reportUnknownVariableType]
-        return cast("Any", query)._seeing(base._visibility)
 
 
 class Alias(ModelAlias):

@@ -1,16 +1,30 @@
-"""Different changes to many rows in few statements: UPDATE ... FROM (VALUES ...)."""
+"""Different changes to many rows: one UPDATE ... FROM unnest(...) for each set of fields."""
 
 from __future__ import annotations
 
 # What a caller hands over is checked, whatever the annotations say.
 # pyright: reportUnnecessaryIsInstance=false
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue
-from orm_core.models.encrypted import seal_values
-from orm_core.models.payloads import Payload, read_changes
+from orm_core.models.batches import (
+    Column,
+    by_names,
+    convert_column,
+    quoted,
+    returning,
+    seal_columns,
+    sql_type,
+    table_of,
+    unnested,
+)
+from orm_core.models.bulk_insert import answered
+from orm_core.models.identifiers import utcnow
+from orm_core.models.payloads import Payload, check_changes
+from orm_core.models.soft_delete import is_soft
 from orm_core.queries.rows import returned
 
 
@@ -20,61 +34,86 @@ def update_rows(model: Any, payloads: Iterable[Payload], *, include_deleted: boo
     One statement for each set of fields. Raises ``InvalidValue`` for a payload without an id,
     and for two with the same.
     """
-    changes = _changes_by_id(model, payloads)
-    found: dict[str, Any] = {}
-    with model._meta.database.atomic():
-        for fields, rows in _by_fields(changes).items():
-            query = _update_from_values(model, fields, rows)
-            query = query.with_deleted() if include_deleted else query
-            found.update((str(row._pk), row) for row in returned(query))
-    return [found[key] for key in changes if key in found]
+    given = list(payloads)
+    keys = _keys(model, given)
+    groups = _by_fields(model, given, keys)
+    found: dict[Any, Any] = {}
+    database = model._meta.database
+    with database.atomic() if len(groups) > 1 else nullcontext():
+        for columns in groups:
+            rows = _update(model, columns, include_deleted=include_deleted)
+            found.update((model._meta.primary_key.db_value(row._pk), row) for row in rows)
+    return [found[key] for key in keys if key in found]
 
 
-def _changes_by_id(model: Any, payloads: Iterable[Payload]) -> dict[str, dict[Any, Any]]:
-    """The sealed changes of each row, by the text of its id."""
+def _keys(model: Any, payloads: Sequence[Any]) -> list[Any]:
+    """The ids that payloads name, as the driver takes them."""
     primary = model._meta.primary_key
-    changes: dict[str, dict[Any, Any]] = {}
+    payload: Any
     for payload in payloads:
-        if not isinstance(payload, Mapping) or payload.get(primary.name) is None:
+        named = isinstance(payload, Mapping) and primary.name in payload
+        if not named or payload[primary.name] is None:
             raise InvalidValue(
                 f"Each payload of {model.__name__}.update_many names its {primary.name}; no SQL "
                 "was sent."
             )
-        key = primary.to_database(payload[primary.name])
-        if key in changes:
-            raise InvalidValue("Two payloads name the same id; no SQL was sent.")
-        rest = {name: value for name, value in payload.items() if name != primary.name}
-        changes[key] = seal_values(read_changes(model, rest), key)
-    return changes
+    keys = [primary.to_database(payload[primary.name]) for payload in payloads]
+    if len(set(keys)) != len(keys):
+        raise InvalidValue("Two payloads name the same id; no SQL was sent.")
+    return keys
 
 
-def _by_fields(changes: Mapping[str, Any]) -> dict[tuple[str, ...], list[Any]]:
-    groups: dict[tuple[str, ...], list[Any]] = {}
-    for key, values in changes.items():
-        names = tuple(sorted(field.name for field in values))
-        by_name = {field.name: value for field, value in values.items()}
-        groups.setdefault(names, []).append((key, [by_name[name] for name in names]))
-    return groups
-
-
-def _update_from_values(model: Any, names: tuple[str, ...], rows: list[Any]) -> Any:
-    """UPDATE ... FROM (VALUES ...): different values for each row, in one statement."""
+def _by_fields(
+    model: Any, payloads: Sequence[Mapping[str, Any]], keys: Sequence[Any]
+) -> list[list[Column]]:
+    """The columns of each set of fields, that of the ids first."""
     primary = model._meta.primary_key
-    fields = [model._meta.fields[name] for name in names]
-    columns = [primary.column_name, *(field.column_name for field in fields)]
-    table = peewee.ValuesList(
-        [
-            (key, *(field.db_value(value) for field, value in zip(fields, values, strict=True)))
-            for key, values in rows
-        ],
-        columns=columns,
-        alias="changes",
-    )
-    context = model._meta.database.get_sql_context()
+    groups: dict[frozenset[Any], dict[Any, list[Any]]] = {}
+    for given, places in by_names(model, payloads):
+        changed = {name: field for name, field in given.items() if field is not primary}
+        check_changes(model, changed.values())
+        columns: dict[Any, Sequence[Any]] = {primary: [keys[place] for place in places]}
+        for name, field in changed.items():
+            columns[field] = convert_column(field, [payloads[place][name] for place in places])
+        sealed = seal_columns(columns, primary)
+        group = groups.setdefault(frozenset(sealed), {field: [] for field in sealed})
+        for field, values in sealed.items():
+            group[field].extend(values)
+    return [[Column(field, values) for field, values in group.items()] for group in groups.values()]
+
+
+def _update(model: Any, columns: Sequence[Column], *, include_deleted: bool) -> list[Any]:
+    if not all(column.has_text for column in columns):
+        query = _update_from_values(model, columns)
+        return returned(query.with_deleted() if include_deleted else query)
+    table, meta = table_of(model), model._meta
+    fields = [column.field for column in columns]
+    source, selected = unnested(fields, "changes")
+    key, *changes = zip(fields, selected, strict=True)
+    settings = [f"{quoted(field.column_name)} = {value}" for field, value in changes]
+    values: list[Any] = []
+    moved = meta.fields.get("updated_at")
+    if moved is not None and moved not in set(fields):
+        settings.append(f"{quoted(moved.column_name)} = %s")
+        values.append(utcnow())
+    where = f"{table}.{quoted(key[0].column_name)} = {key[1]}"
+    if is_soft(model) and not include_deleted:
+        where += f" AND {table}.{quoted(meta.fields['deleted_at'].column_name)} IS NULL"
+    sql = f"UPDATE {table} SET {', '.join(settings)} FROM {source} WHERE {where} {returning(model)}"
+    values += [column.array() for column in columns]
+    return answered(model, meta.database.execute_sql(sql, values))
+
+
+def _update_from_values(model: Any, columns: Sequence[Column]) -> Any:
+    """The same by Peewee, for types that only the driver can write."""
+    fields = [column.field for column in columns]
+    rows = list(zip(*(column.values for column in columns), strict=True))
+    names = [field.column_name for field in fields]
+    table = peewee.ValuesList(rows, columns=names, alias="changes")
 
     def typed(field: Any) -> Any:
-        datatype = field.ddl_datatype(context).sql
-        return peewee.Cast(getattr(table.c, field.column_name), datatype)
+        return peewee.Cast(getattr(table.c, field.column_name), sql_type(field))
 
-    changes = {field: typed(field) for field in fields}
-    return model.update(changes).from_(table).where(primary == typed(primary))
+    key, *changed = fields
+    changes = {field: typed(field) for field in changed}
+    return model.update(changes).from_(table).where(key == typed(key))

@@ -130,8 +130,12 @@ class Keyset:
         text = json.dumps([self.signature, values], separators=(",", ":"))
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
-    def after(self, cursor: str) -> Any:
-        """The condition on the rows after a cursor. Raises ``InvalidValue``."""
+    def after(self, cursor: str) -> list[Any]:
+        """Conditions on the rows after a cursor; those of the first come first, and so on.
+
+        Each is a range of an index on the terms; one condition with OR would be none. Raises
+        ``InvalidValue``.
+        """
         values = [
             Value(_restored(field, value), converter=field.db_value, unpack=False)
             for (field, _), value in zip(self.terms, self._decode(cursor), strict=True)
@@ -140,8 +144,8 @@ class Keyset:
         directions = {down for _, down in self.terms}
         if len(directions) == 1:
             here, there = Tuple(*fields), Tuple(*values)
-            return here < there if directions == {True} else here > there
-        return reduce(_or, (self._step(depth, values) for depth in range(len(fields))))
+            return [here < there if directions == {True} else here > there]
+        return [self._step(depth, values) for depth in reversed(range(len(fields)))]
 
     def _step(self, depth: int, values: list[Any]) -> Any:
         """Equal in the terms before ``depth``, past the cursor in this one."""
@@ -174,10 +178,6 @@ def _bad_cursor() -> InvalidValue:
 
 def _and(one: Any, other: Any) -> Any:
     return one & other
-
-
-def _or(one: Any, other: Any) -> Any:
-    return one | other
 
 
 def _plain(value: Any) -> Any:
@@ -215,9 +215,11 @@ def numbered_page(query: Any, order: Any, size: int, number: int) -> Page[Any]:
 
 def keyset_page(query: Any, keyset: Keyset, size: int, after: str | None) -> Page[Any]:
     """The first page, or the one after a cursor; one row more is read to see whether it ends."""
-    if after is not None:
-        query = query.where(keyset.after(after))
-    rows = list(query.order_by(*keyset.order_by).limit(size + 1))
-    more = len(rows) > size
+    rows: list[Any] = []
+    for condition in [None] if after is None else keyset.after(after):
+        some = query if condition is None else query.where(condition)
+        rows.extend(some.order_by(*keyset.order_by).limit(size + 1 - len(rows)))
+        if len(rows) > size:
+            break
     items = rows[:size]
-    return Page(items, size, next_cursor=keyset.cursor(items[-1]) if more else None)
+    return Page(items, size, next_cursor=keyset.cursor(items[-1]) if len(rows) > size else None)

@@ -1,13 +1,29 @@
-"""Insert or, when the key is taken, update: INSERT ... ON CONFLICT, or by lock for secrets."""
+"""Insert or, when the key is taken, update: INSERT ... ON CONFLICT, or by lock for secrets.
+
+Of many rows those with the same names go in one statement, sorted by their keys, so that two
+batches do not wait for each other in a circle.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from orm_core.errors import DuplicateKey, InvalidValue
+from orm_core.models.batches import (
+    Column,
+    by_names,
+    convert_column,
+    new_columns,
+    quoted,
+    returning,
+    table_of,
+    unnested,
+)
+from orm_core.models.bulk_insert import answered
 from orm_core.models.encrypted import EncryptedTextField
-from orm_core.models.soft_delete import condition
+from orm_core.models.payloads import check_new, read_new
+from orm_core.models.soft_delete import condition, is_soft
 from orm_core.queries.rows import first_returned
 
 
@@ -17,15 +33,149 @@ def upsert(model: Any, values: Mapping[Any, Any], on: Iterable[str] | None) -> A
     ``on`` names the key's fields; None finds the one unique key that ``values`` fill. Raises
     ``InvalidValue`` when that is not one, ``DuplicateKey`` when a soft-deleted row holds it.
     """
-    if model._meta.fields.get("deleted_at") in values:
-        raise InvalidValue(
-            f"{model.__name__}.deleted_at is set by soft_delete() and cleared by restore(); no SQL "
-            "was sent."
-        )
+    _refuse_deleting(model, values)
     target, live = _key(model, values, on)
     if any(isinstance(field, EncryptedTextField) for field in values):
         return _by_lock(model, values, target)
     return _at_once(model, values, target, live)
+
+
+def upsert_rows(
+    model: Any, payloads: Sequence[Mapping[str, Any]], on: Iterable[str] | None
+) -> list[Any]:
+    """``upsert`` of each payload, all or none; answers the rows in the same order.
+
+    Raises ``InvalidValue`` when two payloads have the same key, or go by different ones.
+    """
+    database = model._meta.database
+    batches = _batches(model, payloads, on)
+
+    def write() -> list[Any]:
+        rows: list[Any] = [None] * len(payloads)
+        with database.atomic():
+            for batch in batches:
+                for place, row in zip(batch.places, batch.write(), strict=True):
+                    rows[place] = row
+        return rows
+
+    try:
+        return write()
+    except DuplicateKey:
+        if database.in_transaction():
+            raise
+        return write()  # see _first_in_race
+
+
+def _batches(
+    model: Any, payloads: Sequence[Mapping[str, Any]], on: Iterable[str] | None
+) -> list[_Batch]:
+    names = None if on is None else [on] if isinstance(on, str) else list(on)
+    batches = [
+        _Batch(model, payloads, given, places, names) for given, places in by_names(model, payloads)
+    ]
+    if len({batch.target for batch in batches}) > 1:
+        raise InvalidValue(
+            f"The payloads of {model.__name__}.upsert_many go by different keys; name one with "
+            "on=(...). No SQL was sent."
+        )
+    keys = [key for batch in batches for key in batch.keys if None not in key]
+    if len(set(keys)) != len(keys):
+        raise InvalidValue(
+            f"Two payloads of {model.__name__}.upsert_many have the same key; no SQL was sent."
+        )
+    return batches
+
+
+class _Batch:
+    """Payloads of the same names, in the order of their keys."""
+
+    def __init__(
+        self,
+        model: Any,
+        payloads: Sequence[Mapping[str, Any]],
+        given: Mapping[str, Any],
+        places: Sequence[int],
+        on: Iterable[str] | None,
+    ) -> None:
+        fields = list(given.values())
+        _refuse_deleting(model, set(fields))
+        check_new(model, fields)
+        self._model, self._fields = model, fields
+        self.target, self._live = _key(model, dict.fromkeys(fields), on)
+        by_field = {field: name for name, field in given.items()}
+        columns = [
+            convert_column(one, [payloads[place][by_field[one]] for place in places])
+            for one in self.target
+        ]
+        keyed = sorted(
+            zip(zip(*columns, strict=True), places, strict=True), key=lambda one: str(one[0])
+        )
+        self.keys = [key for key, _ in keyed]
+        self.places = [place for _, place in keyed]
+        self._payloads = [payloads[place] for place in self.places]
+        self._columns = new_columns(model, self._payloads)
+
+    def write(self) -> list[Any]:
+        """Insert or update; answers the rows in the order of ``places``."""
+        secret = any(isinstance(field, EncryptedTextField) for field in self._fields)
+        columns = self._columns
+        if secret or columns is None or not all(column.has_text for column in columns):
+            rows = [read_new(self._model, payload) for payload in self._payloads]
+            names = [field.name for field in self.target]
+            return [upsert(self._model, row, names) for row in rows]
+        rows = self._send(columns)
+        if len(rows) != len(self.places):
+            raise _held_by_deleted(self._model, self.target)
+        return rows
+
+    def _send(self, columns: Sequence[Column]) -> list[Any]:
+        model, meta = self._model, self._model._meta
+        fields = [column.field for column in columns]
+        source, selected = unnested(fields, "new")
+        changed = _changed(model, self._fields, self.target)
+        moved = meta.fields.get("updated_at")
+        if moved is not None and moved not in set(changed):
+            changed.append(moved)
+        settings = [
+            f"{quoted(one.column_name)} = EXCLUDED.{quoted(one.column_name)}" for one in changed
+        ]
+        is_live = (
+            f"{quoted(meta.fields['deleted_at'].column_name)} IS NULL" if is_soft(model) else ""
+        )
+        arbiter = ", ".join(quoted(field.column_name) for field in self.target)
+        sql = (
+            f"INSERT INTO {table_of(model)} "
+            f"({', '.join(quoted(field.column_name) for field in fields)}) "
+            f"SELECT {', '.join(selected)} FROM {source} "
+            f"ON CONFLICT ({arbiter}){f' WHERE {is_live}' if self._live else ''} "
+            f"DO UPDATE SET {', '.join(settings)} "
+            f"{f'WHERE {quoted(meta.table_name)}.{is_live} ' if is_live else ''}{returning(model)}"
+        )
+        arrays = [column.array() for column in columns]
+        return answered(model, meta.database.execute_sql(sql, arrays))
+
+
+def _refuse_deleting(model: Any, fields: Container[Any]) -> None:
+    if model._meta.fields.get("deleted_at") in fields:
+        raise InvalidValue(
+            f"{model.__name__}.deleted_at is set by soft_delete() and cleared by restore(); no SQL "
+            "was sent."
+        )
+
+
+def _changed(model: Any, fields: Iterable[Any], target: Sequence[Any]) -> list[Any]:
+    """The fields that an update sets; at least one, as it answers the row."""
+    kept = {field.name for field in (*target, model._meta.primary_key)}
+    changed = [field for field in fields if field.name not in kept]
+    return changed or [model._meta.fields.get("updated_at", target[0])]
+
+
+def _held_by_deleted(model: Any, target: Sequence[Any]) -> DuplicateKey:
+    return DuplicateKey(
+        f"A soft-deleted row of {model._meta.table_name} has this key; restore() it first.",
+        table=model._meta.table_name,
+        columns=tuple(field.column_name for field in target),
+    )
 
 
 def _key(
@@ -51,21 +201,15 @@ def _key(
 
 
 def _at_once(model: Any, values: Any, target: tuple[Any, ...], live: bool) -> Any:
-    kept = {field.name for field in (*target, model._meta.primary_key)}
-    changed = [field for field in values if field.name not in kept]
     query = model.insert(values).on_conflict(
         conflict_target=target,
         conflict_where=model.deleted_at.is_null() if live else None,
-        preserve=changed or [model._meta.fields.get("updated_at", target[0])],
+        preserve=_changed(model, values, target),
         where=condition(model, "live"),
     )
     row = _first_in_race(model, query)
     if row is None:
-        raise DuplicateKey(
-            f"A soft-deleted row of {model._meta.table_name} has this key; restore() it first.",
-            table=model._meta.table_name,
-            columns=tuple(field.column_name for field in target),
-        )
+        raise _held_by_deleted(model, target)
     return row
 
 

@@ -34,8 +34,10 @@ from orm_core import (
     SmallIntegerField,
     TextField,
     UUIDField,
+    db,
     use_key_ring,
 )
+from orm_core.queries.paging import Keyset
 
 
 class Size(Enum):
@@ -575,3 +577,31 @@ def test_users_created_at_one_moment_are_each_visited_once(rollback_db):
     users = [new_user(created_at=moment) for _ in range(5)]
     pages = walk(UsersService, size=2, order_by=User.created_at.desc())
     assert rows_of(pages) == users[::-1]
+
+
+def nodes(plan):
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
+
+
+@pytest.mark.parametrize("down", [(False, False), (True, True), (True, False), (False, True)])
+def test_a_page_is_read_from_an_index_where_the_last_one_ended(tables, down):
+    """No row before the page is looked at, at any depth."""
+    rows = stored([{"number": number // 10} for number in range(200)])
+    directions = ", ".join(
+        f"{name} {'DESC' if one else 'ASC'}"
+        for name, one in zip(("number", "id"), down, strict=True)
+    )
+    db.execute_sql(f"CREATE INDEX page_order ON {Thing._meta.table_name} ({directions})")
+    db.execute_sql("SET LOCAL enable_seqscan = off")
+    db.execute_sql("SET LOCAL enable_bitmapscan = off")
+    keyset = Keyset(Thing, terms(list(zip(("number", "id"), down, strict=True))))
+    for condition in keyset.after(keyset.cursor(rows[100])):
+        query = Thing.select().where(condition).order_by(*keyset.order_by).limit(5)
+        sql, values = query.sql()
+        (((plan,),),) = db.execute_sql(f"EXPLAIN (FORMAT JSON) {sql}", values).fetchall()
+        scans = [node for node in nodes(plan["Plan"]) if node["Node Type"] != "Limit"]
+        assert [node["Node Type"] for node in scans] == ["Index Scan"]
+        assert scans[0]["Index Name"] == "page_order"
+        assert "number" in scans[0]["Index Cond"]

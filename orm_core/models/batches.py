@@ -1,0 +1,344 @@
+"""Many rows by columns: checked and converted a column at a time, written as text.
+
+The text of a value is what the input function of its PostgreSQL type reads. A column of texts
+travels in COPY, or as one array that ``unnest`` makes rows of, so that the SQL is the same for any
+number of rows.
+"""
+
+from __future__ import annotations
+
+# What a caller hands over is checked, whatever the annotations say.
+# pyright: reportUnnecessaryIsInstance=false
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from enum import EnumMeta
+from operator import itemgetter
+from types import NoneType
+from typing import Any, Final, cast
+
+from psycopg2.extras import Json
+
+from orm_core.errors import InvalidValue
+from orm_core.models.columns import is_generated
+from orm_core.models.encrypted import EncryptedTextField, SealedPartField, SealedText
+from orm_core.models.fields import (
+    ArrayField,
+    BooleanField,
+    CharField,
+    DateField,
+    DateTimeField,
+    DoubleField,
+    EnumField,
+    IntegerField,
+    JSONField,
+    OtherField,
+    TextField,
+    UUIDField,
+)
+from orm_core.models.identifiers import utcnow, uuid7, uuid7s
+from orm_core.models.payloads import check_new, checked, driver_value, fields_of, not_a_payload
+
+#: how a value of exactly this type is written; a value of another type has no text here
+_TEXT: Final[dict[type, Callable[[Any], str]]] = {
+    str: str,
+    SealedText: str.__str__,
+    int: str,
+    float: repr,
+    bool: lambda value: "t" if value else "f",
+    Decimal: str,
+    date: date.isoformat,
+    datetime: datetime.isoformat,
+    uuid.UUID: lambda value: f"{value.int:032x}",
+    Json: lambda value: str(value.dumps(value.adapted)),
+}
+#: types whose text has no character that COPY or an array gives a meaning to
+_SAFE: Final = frozenset([int, float, bool, Decimal, date, datetime, uuid.UUID])
+#: fields whose column gives back the very value that was written
+_KEEPING: Final[tuple[Any, ...]] = (
+    TextField,
+    CharField,
+    IntegerField,
+    BooleanField,
+    DoubleField,
+    DateField,
+    DateTimeField,
+    UUIDField,
+    EnumField,
+    EncryptedTextField,
+    SealedPartField,
+)
+_ECHOES: Final[frozenset[Any]] = frozenset(one.to_database for one in _KEEPING)
+#: SQL types that only CREATE TABLE knows
+_SERIAL: Final = {"SERIAL": "INTEGER", "BIGSERIAL": "BIGINT"}
+
+
+class Column:
+    """The values of one field, row by row, as the driver takes them."""
+
+    def __init__(self, field: Any, values: Sequence[Any]) -> None:
+        self.field = field
+        self.values = values
+        kinds = set(map(type, values))
+        self._has_null = NoneType in kinds
+        kinds.discard(NoneType)
+        self._kind: type = kinds.pop() if kinds else str
+        #: whether all values have a text
+        self.has_text = not kinds and self._kind in _TEXT
+
+    @property
+    def echoes(self) -> bool:
+        """Whether the server keeps the values as they are."""
+        return _writer(_referred(self.field)) in _ECHOES
+
+    def _texts(self) -> list[Any]:
+        if self._kind is str:
+            return list(self.values)
+        write: Any = _TEXT[self._kind]
+        if self._kind is int and not self._has_null:
+            return list(map(write, self.values))
+        # Often the same object stands in many rows: a parent's id, the moment of the statement.
+        distinct = {id(value): value for value in self.values}
+        texts = {
+            place: None if value is None else write(value) for place, value in distinct.items()
+        }
+        return [texts[id(value)] for value in self.values]
+
+    def copied(self) -> list[str]:
+        """The values as COPY reads them (PostgreSQL manual, COPY, "Text Format")."""
+        texts: list[Any] = self._texts()
+        if self._kind not in _SAFE and _has_any("\\\t\n\r", texts):
+            texts = [None if text is None else text.translate(_COPY_ESCAPES) for text in texts]
+        if self._has_null:
+            return ["\\N" if text is None else text for text in texts]
+        return texts
+
+    def array(self) -> str:
+        """The values as one array, in text (PostgreSQL manual, "Array Input and Output Syntax")."""
+        texts: list[Any] = self._texts()
+        if self._kind not in _SAFE:
+            if _has_any('\\"', texts):
+                texts = [None if one is None else one.translate(_ARRAY_ESCAPES) for one in texts]
+            texts = [None if text is None else f'"{text}"' for text in texts]
+        if self._has_null:
+            texts = ["NULL" if text is None else text for text in texts]
+        return "{" + ",".join(texts) + "}"
+
+
+_COPY_ESCAPES: Final = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_ARRAY_ESCAPES: Final = str.maketrans({"\\": "\\\\", '"': '\\"'})
+
+
+def _has_any(characters: str, texts: Iterable[str | None]) -> bool:
+    everything = "".join(filter(None, texts))
+    return any(one in everything for one in characters)
+
+
+def quoted(name: str) -> str:
+    """An identifier in the text of a statement with parameters."""
+    return '"' + name.replace('"', '""').replace("%", "%%") + '"'
+
+
+def table_of(model: Any) -> str:
+    """The quoted name of a model's table, with its schema."""
+    parts = (model._meta.schema, model._meta.table_name)
+    return ".".join(quoted(part) for part in parts if part)
+
+
+def unnested(fields: Sequence[Any], alias: str) -> tuple[str, list[str]]:
+    """SQL of a source whose rows are made of one array for each field, and of its columns."""
+    types: list[str] = []
+    columns: list[str] = []
+    context = fields[0].model._meta.database.get_sql_context()
+    for place, field in enumerate(fields):
+        sql = sql_type(field, context)
+        # Arrays of arrays would be taken apart, and some types part their items by another mark.
+        as_text = isinstance(field, ArrayField | JSONField | OtherField)
+        types.append("%s::text[]" if as_text else f"%s::{sql}[]")
+        columns.append(f"{alias}.c{place}::{sql}" if as_text else f"{alias}.c{place}")
+    names = ", ".join(f"c{place}" for place in range(len(fields)))
+    return f"unnest({', '.join(types)}) AS {alias} ({names})", columns
+
+
+def sql_type(field: Any, context: Any = None) -> str:
+    """The SQL type of a column, for a cast."""
+    context = context or field.model._meta.database.get_sql_context()
+    name = str(field.ddl_datatype(context).sql)
+    return _SERIAL.get(name, name).replace("%", "%%")
+
+
+def returning(model: Any, fields: Iterable[Any] | None = None) -> str:
+    """RETURNING with columns of a model: these, or all."""
+    table = quoted(model._meta.table_name)
+    columns = [quoted(one.column_name) for one in fields or model._meta.sorted_fields]
+    return "RETURNING " + ", ".join(f"{table}.{column}" for column in columns)
+
+
+# -- new rows -----------------------------------------------------------------------------------
+
+
+def new_columns(model: Any, payloads: Sequence[Mapping[str, Any]]) -> list[Column] | None:
+    """The columns of new rows, defaults included; None when some rows leave a column to the server
+    that others fill.
+
+    Payloads may have different names; each set of names is checked once. Raises ``InvalidValue``,
+    ``UnknownField`` or ``MissingField``.
+    """
+    groups = by_names(model, payloads)
+    fields: dict[Any, None] = {}
+    for given, _ in groups:
+        check_new(model, given.values())
+        fields.update(dict.fromkeys(given.values()))
+    for field in model._meta.sorted_fields:
+        if field.default is not None and not is_generated(field):
+            fields.setdefault(field)
+    key = model._meta.primary_key
+    shared = _shared_defaults(fields, len(payloads))
+    values: dict[Any, list[Any]] = {field: [None] * len(payloads) for field in fields}
+    for given, places in groups:
+        rows = payloads if len(places) == len(payloads) else [payloads[one] for one in places]
+        defaults = {
+            field: column if rows is payloads else [column[one] for one in places]
+            for field, column in shared.items()
+        }
+        made = _filled(model, given, fields, rows, defaults)
+        if made is None:
+            return None
+        sealed = seal_columns(made, key)
+        for field, column in sealed.items():
+            whole = values.setdefault(field, [None] * len(payloads))
+            if len(places) == len(payloads):
+                values[field] = list(column)
+                continue
+            for place, value in zip(places, column, strict=True):
+                whole[place] = value
+    order = {field: place for place, field in enumerate(model._meta.sorted_fields)}
+    return [Column(field, values[field]) for field in sorted(values, key=order.__getitem__)]
+
+
+def by_names(
+    model: Any, payloads: Sequence[Mapping[str, Any]]
+) -> list[tuple[dict[str, Any], list[int]]]:
+    """The fields of each set of names that payloads have, and their places.
+
+    Raises ``InvalidValue`` or ``UnknownField``.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for place, payload in enumerate(payloads):
+        if type(payload) is not dict and not isinstance(payload, Mapping):
+            raise not_a_payload(model)
+        groups.setdefault(tuple(cast("Iterable[Any]", payload)), []).append(place)
+    return [(fields_of(model, names), places) for names, places in groups.items()]
+
+
+def _filled(
+    model: Any,
+    given: Mapping[str, Any],
+    fields: Iterable[Any],
+    rows: Sequence[Mapping[str, Any]],
+    defaults: Mapping[Any, Sequence[Any]],
+) -> dict[Any, Sequence[Any]] | None:
+    """The columns of rows of one set of names; None when the server is to fill one of them."""
+    values: dict[Any, Sequence[Any]] = {
+        field: convert_column(field, list(map(itemgetter(name), rows)))
+        for name, field in given.items()
+    }
+    for field in fields:
+        if field in values:
+            continue
+        if field.default is not None:
+            values[field] = defaults.get(field) or _defaults(field, len(rows))
+        elif _is_for_the_server(field):
+            return None
+        else:
+            values[field] = [None] * len(rows)
+    times = [model._meta.fields.get(name) for name in ("created_at", "updated_at")]
+    if not {*times} & {*given.values()} and {*times} <= values.keys():
+        values[times[1]] = values[times[0]]  # of a new row they are one moment
+    return values
+
+
+def _is_for_the_server(field: Any) -> bool:
+    return field.auto_increment or getattr(field, "server_default_sql", None) is not None
+
+
+def _shared_defaults(fields: Iterable[Any], count: int) -> dict[Any, list[Any]]:
+    """Defaults that rows of all names have in common: ids in their order, one moment, like now()."""
+    made: dict[Any, list[Any]] = {}
+    for field in fields:
+        if field.default is uuid7:
+            made[field] = uuid7s(count)
+        elif field.default is utcnow:
+            made[field] = [utcnow()] * count
+    return made
+
+
+def _defaults(field: Any, count: int) -> Sequence[Any]:
+    if callable(field.default):
+        return convert_column(field, [field.default() for _ in range(count)])
+    return [driver_value(field, field.default)] * count
+
+
+def convert_column(field: Any, values: list[Any]) -> list[Any]:
+    """The values as the driver takes them. Raises ``InvalidValue`` when one does not fit."""
+    if isinstance(field, EncryptedTextField):
+        return [checked(field, value) for value in values]
+    kinds = set(map(type, values))
+    kind = kinds.pop() if len(kinds) == 1 else None
+    if kind is uuid.UUID and _is_written_by(_referred(field), UUIDField):
+        return values
+    if kind is int and _is_written_by(field, IntegerField):
+        driver_value(field, min(values))
+        driver_value(field, max(values))
+        return values
+    if kind is str and _is_written_by(field, TextField) and _are_texts(field, values):
+        return values
+    if kind in (str, int) or isinstance(kind, EnumMeta):
+        converted = {value: driver_value(field, value) for value in set(values)}
+        return list(map(converted.__getitem__, values))
+    return [driver_value(field, value) for value in values]
+
+
+def _referred(field: Any) -> Any:
+    """The field that a reference leads to in the end, or the field itself."""
+    while getattr(field, "rel_field", None) is not None:
+        field = field.rel_field
+    return field
+
+
+def _writer(field: Any) -> Any:
+    """What checks and converts values of a field: a class of one's own may have another."""
+    kind: Any = field.__class__
+    return getattr(kind, "to_database", None)
+
+
+def _is_written_by(field: Any, kind: Any) -> bool:
+    return _writer(field) is kind.to_database
+
+
+def _are_texts(field: Any, values: list[str]) -> bool:
+    """Whether all are texts that fit; a search for the one that does not is left to the field."""
+    limit = field.max_length
+    if limit is not None and max(map(len, values)) > limit:
+        return False
+    try:
+        driver_value(TextField(), "".join(values))
+    except InvalidValue:
+        return False
+    return True
+
+
+def seal_columns(columns: Mapping[Any, Sequence[Any]], key: Any) -> dict[Any, Sequence[Any]]:
+    """The columns, with each secret sealed for its row."""
+    result: dict[Any, Sequence[Any]] = {}
+    for field, values in columns.items():
+        if not isinstance(field, EncryptedTextField):
+            result[field] = values
+            continue
+        keys = columns.get(key) or [None] * len(values)
+        parts = [field.seal(secret, one) for secret, one in zip(values, keys, strict=True)]
+        secret: Any = field
+        for part in (secret, secret.iv_field, secret.tag_field):
+            result[part] = [one[part] for one in parts]
+    return result
