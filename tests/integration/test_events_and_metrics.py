@@ -225,7 +225,7 @@ SENDERS: dict[str, tuple[Callable[[User], Any], Steps]] = {
     ),
     "service update many": (
         lambda user: UsersService.update_many([{"id": user.id, "avatar": "x"}]),
-        [SP, (U, "users"), RE],
+        [(U, "users")],
     ),
     "service upsert": (
         lambda user: UsersService.upsert(user_data(email=user.email), on=["email"]),
