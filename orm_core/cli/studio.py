@@ -18,8 +18,14 @@ PORT = 4983
 
 @click.command(short_help="Look at the data, in a browser.")
 @session.url_option
-@click.option("--port", default=PORT, show_default=True, type=click.IntRange(0, 65535))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option(
+    "--port",
+    default=PORT,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Where to listen; 0 takes a free one.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--write", is_flag=True, help="Allow edits, through the domains' services.")
 @click.option("--yes-remote", is_flag=True, help="With --write, on another machine's database too.")
 @click.option("--sql", is_flag=True, help="Offer a box for SELECT statements.")
