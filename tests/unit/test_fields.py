@@ -609,3 +609,16 @@ def test_long_identifiers_of_one_beginning_stay_apart():
 def test_a_shortened_identifier_never_changes():
     assert shorten("a" * 64) == "a" * 54 + "_ffe054fe"
     assert shorten("é" * 40) == "é" * 27 + "_84fe2e03"
+
+
+@pytest.mark.parametrize(
+    "operator", ["contains", "startswith", "endswith", "like", "ilike", "regexp", "iregexp"]
+)
+def test_a_pattern_may_be_longer_than_the_column(operator):
+    class Tag(BaseModel):
+        name = CharField(3)
+
+    query = Tag.select().where(getattr(Tag.name, operator)("longer"))
+    assert any("longer" in str(value) for value in query.sql()[1])
+    with pytest.raises(InvalidValue, match="NUL"):
+        Tag.select().where(getattr(Tag.name, operator)("\0")).sql()
