@@ -338,7 +338,7 @@ def seal_columns(columns: Mapping[Any, Sequence[Any]], key: Any) -> dict[Any, Se
             continue
         keys = columns.get(key) or [None] * len(values)
         parts = [field.seal(secret, one) for secret, one in zip(values, keys, strict=True)]
-        secret: Any = field
+        secret = cast("Any", field)
         for part in (secret, secret.iv_field, secret.tag_field):
             result[part] = [one[part] for one in parts]
     return result

@@ -493,3 +493,23 @@ def test_a_decimal_is_answered_with_the_places_of_its_column(tables, way):
     assert str(row.price) == "1.5000"
     assert Order.select().count() == 0
     assert isinstance(row.day, date | None)
+
+
+@PROPERTY
+@given(changes=st.lists(st.fixed_dictionaries({}, optional=FULL).filter(bool), max_size=4))
+def test_many_rows_are_changed_as_single_ones_are(tables, changes):
+    stored = []
+    for change in (
+        lambda payloads: [
+            ThingsService.update(one["id"], {n: v for n, v in one.items() if n != "id"})
+            for one in payloads
+        ],
+        ThingsService.update_many,
+    ):
+        with db.atomic() as undo:
+            ids = ThingsService.create_many([{}] * len(changes), returning="ids")
+            made = change([{"id": key, **one} for key, one in zip(ids, changes, strict=True)])
+            assert [one.__data__ for one in made] == [one.__data__ for one in ThingsService.list()]
+            stored.append(rows_of(Thing))
+            undo.rollback()
+    assert stored[0] == stored[1]
