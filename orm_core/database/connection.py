@@ -66,6 +66,8 @@ class Database(peewee.PostgresqlDatabase):
     """
 
     pool: Pool
+    #: whether BEGIN is sent in one text with the statement after it; else ``_run`` gets each alone
+    begins_together = True
 
     def init(
         self,
@@ -202,8 +204,8 @@ class Database(peewee.PostgresqlDatabase):
         if cursor_options or state.closed:
             return self._run(partial(self.cursor, **cursor_options), sql, params)
         opening = unsent(state.transactions) if state.transactions else None
-        if opening and opening[0].is_savepoint:
-            self._open_blocks()  # a failure would not tell whether the SAVEPOINT was reached
+        if opening and (opening[0].is_savepoint or not self.begins_together):
+            self._open_blocks()  # a failure would not tell whether a SAVEPOINT was reached
             opening = None
         return self._run(state.conn.cursor, sql, params, opening)
 

@@ -7,13 +7,13 @@ PostgreSQL is asked: ``pg_locks`` for the locks on tables that were there before
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from orm_core.database.connection import Database
 from orm_core.migrations.catalog import HISTORY
 from orm_core.migrations.effects import MODES, STOPS_WRITES, Effect
+from orm_core.migrations.watched import Watched
 
 #: what the Router says of transactions
 _TRANSACTION: Final = ("SAVEPOINT", "RELEASE", "BEGIN", "COMMIT", "ROLLBACK")
@@ -40,7 +40,7 @@ class _State:
     indexes: dict[int, int]
 
 
-class Observed(Database):
+class Observed(Watched):
     """A scratch database that notes what each statement does to the tables present before.
 
     While it observes, it runs each statement in a transaction of its own, whatever the Router
@@ -53,9 +53,10 @@ class Observed(Database):
     live: dict[int, str]
     settings: list[str]
 
-    def _send(self, sql: str, params: Any, **options: Any) -> Any:
+    def watch(self, sql: str, params: Any, send: Callable[[], Any]) -> Any:
+        """Note what a file's statement does; leave out what begins and ends transactions."""
         if self.effects is None or HISTORY in sql:
-            return super()._send(sql, params, **options)
+            return send()
         if sql.lstrip().startswith(_TRANSACTION):
             if sql.startswith(("COMMIT", "ROLLBACK")):
                 self.settings.clear()
@@ -63,33 +64,33 @@ class Observed(Database):
         if _SETTING.fullmatch(sql.strip()):
             self.settings.append(sql)
             return None
-        cursor, effect = self._observe(sql, params, options)
+        cursor, effect = self._observe(sql, params, send)
         is_read = not effect.locks and sql.lstrip().upper().startswith("SELECT")
         if not is_read and effect not in self.effects[-1:]:  # batches repeat one statement
             self.effects.append(effect)
         return cursor
 
-    def _observe(self, sql: str, params: Any, options: Any) -> tuple[Any, Effect]:
+    def _observe(self, sql: str, params: Any, send: Callable[[], Any]) -> tuple[Any, Effect]:
         outside = bool(_OUTSIDE.match(" ".join(sql.split())))
         before = self._look()
         told: list[str] = []
-        notices = self.connection().notices
+        notices = self._state.conn.notices
         del notices[:]
         if outside:
-            cursor = super()._send(sql, params, **options)
+            cursor = send()
             after = self._look()
             locks = self._locks_outside(before, after)
         else:
-            super()._send("BEGIN", None)
+            self.send_unseen("BEGIN")
             try:
                 for setting in self.settings:
-                    self.cursor().execute(setting)
-                cursor = super()._send(sql, params, **options)
+                    self.send_unseen(setting)
+                cursor = send()
                 told = [str(notice) for notice in notices]
                 locks = self._locks()
-                super()._send("COMMIT", None)
+                self.send_unseen("COMMIT")
             except BaseException:
-                super()._send("ROLLBACK", None)
+                self.send_unseen("ROLLBACK")
                 raise
             after = self._look()
         text = " ".join((sql % tuple("?" for _ in params) if params else sql).split())
@@ -109,10 +110,7 @@ class Observed(Database):
     # -- asking -----------------------------------------------------------------------------
 
     def _rows(self, sql: str, *params: Any) -> list[Any]:
-        # Not through _send: these are our own statements and not the file's.
-        with self.cursor() as cursor:
-            cursor.execute(sql, params)
-            return list(cursor.fetchall())
+        return list(self.send_unseen(sql, params).fetchall())
 
     def _look(self) -> _State:
         oids = list(self.present)

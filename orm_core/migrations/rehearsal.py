@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from orm_core import settings
 from orm_core.database.connection import Database
-from orm_core.database.transactions import unsent
 from orm_core.database.url import parse
 from orm_core.errors import MigrationError
 from orm_core.migrations import runner
 from orm_core.migrations.catalog import HISTORY
 from orm_core.migrations.history import adopt, known
+from orm_core.migrations.watched import Watched
 
 _SAVEPOINT: Final = "rehearsed_file"
 #: a label can't be used before it is committed
@@ -63,7 +64,7 @@ class Rehearsal:
     failure: str | None = None
 
 
-class _Stage(Database):
+class _Stage(Watched):
     """A database on which a Router's transactions are savepoints of one that is rolled back."""
 
     rehearsing = False
@@ -77,55 +78,44 @@ class _Stage(Database):
         self.timings: list[Timing] = []
         self.touched: set[str] = set()
 
-    def _send(self, sql: str, params: Any, **options: Any) -> Any:
+    def watch(self, sql: str, params: Any, send: Callable[[], Any]) -> Any:
+        """Take the time of a file's statement; replace what would end the transaction."""
         if not self.rehearsing:
-            return super()._send(sql, params, **options)
-        self._open_blocks()
+            return send()
         if sql.startswith(("BEGIN", "COMMIT")) or sql == "ROLLBACK":
             return self._transaction(sql)
         if HISTORY in sql or _SETS.match(sql) or (_SELECTS.match(sql) and not self._in_file):
-            return super()._send(sql, params, **options)
+            return send()
         if not self._in_file:
             self._let_go()
         self._commit_file = self._commit_file or bool(_ADDS_LABEL.match(sql.lstrip()))
         started = time.perf_counter()
-        cursor = super()._send(sql, params, **options)
+        cursor = send()
         seconds = time.perf_counter() - started
         text = " ".join((sql % tuple("?" for _ in params) if params else sql).split())
         rows = cursor.rowcount if str(cursor.statusmessage).startswith(_WRITES) else None
         self.timings.append(Timing(text.replace("%%", "%"), seconds, rows))
         return cursor
 
-    def _open_blocks(self) -> None:
-        if not self.rehearsing:
-            super()._open_blocks()
-            return
-        for block in unsent(self._state.transactions):
-            block.sent = True
-            if block.is_savepoint:
-                super()._send(block.opening_sql, None)
-            else:
-                self._transaction(block.opening_sql)
-
     def _transaction(self, sql: str) -> Any:
         self._in_file = sql.startswith("BEGIN")
         if self.changed:
             if sql == "COMMIT":
                 self._note_tables()
-            return super()._send(sql, None)
+            return self.send_unseen(sql)
         if self._in_file:
             self._commit_file = False
             if not self._is_open:
-                super()._send("BEGIN", None)
+                self.send_unseen("BEGIN")
                 self._is_open = True
-            return super()._send(f"SAVEPOINT {_SAVEPOINT}", None)
+            return self.send_unseen(f"SAVEPOINT {_SAVEPOINT}")
         if sql == "ROLLBACK":
             if self._is_open:
-                super()._send(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}", None)
+                self.send_unseen(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
             return None
-        super()._send("SET CONSTRAINTS ALL IMMEDIATE", None)
+        self.send_unseen("SET CONSTRAINTS ALL IMMEDIATE")
         self._note_tables()
-        super()._send(f"RELEASE SAVEPOINT {_SAVEPOINT}", None)
+        self.send_unseen(f"RELEASE SAVEPOINT {_SAVEPOINT}")
         if self._commit_file:
             self._let_go()
         return None
@@ -133,7 +123,7 @@ class _Stage(Database):
     def _let_go(self) -> None:
         """From here on everything stands."""
         if self._is_open:
-            super()._send("COMMIT", None)
+            self.send_unseen("COMMIT")
             self._is_open = False
         self.changed = True
 
@@ -146,7 +136,7 @@ class _Stage(Database):
               AND l.mode NOT IN ('AccessShareLock', 'RowShareLock') AND c.relname <> %s
               AND n.nspname NOT LIKE 'pg\\_%%' AND n.nspname <> 'information_schema'
         """
-        self.touched |= {name for (name,) in super()._send(sql, (HISTORY,)).fetchall()}
+        self.touched |= {name for (name,) in self.send_unseen(sql, (HISTORY,)).fetchall()}
 
     def start(self) -> None:
         """From here on what is done can be undone."""
