@@ -83,7 +83,7 @@ class _Stage(Watched):
         if not self.rehearsing:
             return send()
         if sql.startswith(("BEGIN", "COMMIT")) or sql == "ROLLBACK":
-            return self._transaction(sql)
+            return self._transaction(sql, send)
         if HISTORY in sql or _SETS.match(sql) or (_SELECTS.match(sql) and not self._in_file):
             return send()
         if not self._in_file:
@@ -97,12 +97,12 @@ class _Stage(Watched):
         self.timings.append(Timing(text.replace("%%", "%"), seconds, rows))
         return cursor
 
-    def _transaction(self, sql: str) -> Any:
+    def _transaction(self, sql: str, send: Callable[[], Any]) -> Any:
         self._in_file = sql.startswith("BEGIN")
         if self.changed:
             if sql == "COMMIT":
                 self._note_tables()
-            return self.send_unseen(sql)
+            return send()
         if self._in_file:
             self._commit_file = False
             if not self._is_open:

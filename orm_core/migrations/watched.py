@@ -23,5 +23,8 @@ class Watched(Database):
         raise NotImplementedError
 
     def send_unseen(self, sql: str, params: Any = None) -> Any:
-        """Send a statement of the watching part's own, which is not watched."""
-        return super()._run(self._state.conn.cursor, sql, params)
+        """Send a statement of the watching part's own; neither ``watch`` nor hooks learn of it."""
+        cursor, _, failure = self._execute(self._state.conn.cursor, sql, params)
+        if failure is not None:
+            raise failure
+        return cursor

@@ -619,7 +619,7 @@ RETYPED: dict[str, tuple[Any, Any, str, str]] = {
     "enum to another enum": (GLAD, _mood("sad", name="Face"), "'sad'", "sad"),
     "varchar to enum": (CharField, GLAD, "'sad'", "sad"),
     "enum to varchar": (GLAD, CharField, "'sad'", "sad"),
-    "text to bytea": (TextField, _any("bytea"), r"'a\\b'", r"\x615c62"),
+    "text to bytea": (TextField, _any("bytea"), r"'a\b'", r"\x615c62"),
     "bytea to text": (_any("bytea"), TextField, "'abc'", "abc"),
     "integer to integer[]": (IntegerField, _list(IntegerField), "5", "{5}"),
     "integer[] to integer": (_list(IntegerField), IntegerField, "'{5}'", "5"),
