@@ -30,6 +30,15 @@ _READS: Final = (
     re.compile(r'validating foreign key constraint "(?P<constraint>.+)"'),
 )
 
+#: the columns of a view through which rows are inserted, changed and deleted; 28 stands for the
+#: three (PostgreSQL source, rewriteHandler.c)
+_WRITABLE: Final = """
+    SELECT a.attname FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid
+    WHERE c.oid = to_regclass(%s) AND c.relkind = 'v' AND a.attnum > 0
+      AND pg_relation_is_updatable(c.oid, false) = 28
+      AND pg_column_is_updatable(c.oid, a.attnum, false)
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class _State:
@@ -52,6 +61,9 @@ class Observed(Watched):
     present: dict[int, str]
     live: dict[int, str]
     settings: list[str]
+    #: the columns of those tables, and how many effects are of transactions that ended
+    _columns: dict[str, set[str]]
+    _settled: int
 
     def watch(self, sql: str, params: Any, send: Callable[[], Any]) -> Any:
         """Note what a file's statement does; leave out what begins and ends transactions."""
@@ -60,6 +72,7 @@ class Observed(Watched):
         if sql.lstrip().startswith(_TRANSACTION):
             if sql.startswith(("COMMIT", "ROLLBACK")):
                 self.settings.clear()
+                self._settle()
             return None
         if _SETTING.fullmatch(sql.strip()):
             self.settings.append(sql)
@@ -106,6 +119,21 @@ class Observed(Watched):
             read = self._read_whole(told, before, locks)
             effect = replace(effect, reads=tuple(one for one in read if one not in effect.rewrites))
         return cursor, effect
+
+    def _settle(self) -> None:
+        """Forget this transaction's renames of tables whose old name goes on working."""
+        effects = self.effects or []
+        for place in range(self._settled, len(effects)):
+            one = effects[place]
+            broken = tuple(name for name in one.renames if not self._has_view(name))
+            effects[place] = replace(one, renames=broken)
+        self._settled = len(effects)
+
+    def _has_view(self, name: str) -> bool:
+        """Whether a view has a table's name, and takes writes of all its columns."""
+        columns = self._columns.get(name)
+        found = {column for (column,) in self._rows(_WRITABLE, name)}
+        return columns is not None and columns <= found
 
     # -- asking -----------------------------------------------------------------------------
 
@@ -200,6 +228,10 @@ class Observed(Watched):
             self.live = self.present
         self.execute_sql("SET client_min_messages = debug1")
         self.settings = []
+        self._columns = {name: set() for name in self.present.values()}
+        for (oid, _), column in self._look().columns.items():
+            self._columns[self.present[oid]].add(column)
+        self._settled = 0
         self.effects = []
 
     def end_file(self) -> list[Effect]:

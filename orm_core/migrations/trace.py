@@ -13,8 +13,12 @@ from orm_core.migrations.catalog import HISTORY
 _CONTROL = re.compile(
     r"\s*(BEGIN|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|SET CONSTRAINTS ALL IMMEDIATE)\b", re.IGNORECASE
 )
-#: statements that can hold values of rows
-_ROWS = re.compile(r"\s*(INSERT|UPDATE|DELETE|MERGE|WITH|SELECT|VALUES|COPY|CALL)\b", re.IGNORECASE)
+#: statements about the schema alone, whose literals are no values of rows
+_SCHEMA = re.compile(
+    r"\s*(ALTER\s+(TABLE|TYPE|INDEX|DOMAIN|SEQUENCE)|CREATE\s+(TABLE|TYPE|DOMAIN|SEQUENCE|"
+    r"(UNIQUE\s+)?INDEX)|COMMENT\s+ON|DROP)\b(?!.*(;\s*\S|\bSELECT\b))",
+    re.IGNORECASE | re.DOTALL,
+)
 _VALUE = re.compile(
     r"""
       (?P<name> "(?:[^"]|"")*" | [^\W\d][\w$]* (?! ['\w$] ) )
@@ -66,9 +70,9 @@ class Trace:
 
 
 def without_values(sql: str) -> str:
-    """A statement on one line, cut; literals of one that writes or reads rows are left out."""
+    """A statement on one line, cut; its literals are left out unless it is about the schema."""
     text = sql.replace("%%", "%")
-    if _ROWS.match(text):
+    if not _SCHEMA.match(text):
         text = _VALUE.sub(lambda found: found["name"] or "?", text)
     text = " ".join(text.split())
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

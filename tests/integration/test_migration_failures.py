@@ -106,6 +106,43 @@ def test_parameters_are_left_out_of_what_is_told(database, folder):
     assert "secret" not in told
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "migrator.run(lambda: Item.create(name='secret'))",
+        "migrator.run(lambda: Item.insert_many([{'name': 'secret'}] * 2).execute())",
+        "migrator.run(lambda: Item.update(name='secret').execute())",
+        "Item.create(name='secret')",
+        """migrator.sql("INSERT INTO item VALUES ('secret')")""",
+        """migrator.sql("INSERT INTO item VALUES (%s)", 'secret')""",
+        """migrator.run(lambda: database.execute_sql("UPDATE item SET name = 'secret'"))""",
+    ],
+)
+def test_values_are_left_out_whichever_way_a_file_writes_rows(call, database, folder):
+    write(
+        folder,
+        "001_items",
+        'database.execute_sql("CREATE TABLE item (name text UNIQUE)")',
+        "database.execute_sql(\"INSERT INTO item VALUES ('secret'), ('other')\")",
+        "if not fake:",
+        "    import peewee",
+        "    here = database",
+        "    class Item(peewee.Model):",
+        "        name = peewee.TextField()",
+        "        class Meta:",
+        "            database = here",
+        "            primary_key = False",
+        f"    {call}",
+    )
+    with pytest.raises(MigrationError) as raised:
+        runner.apply(database, folder)
+    assert "at statement 3 (" in str(raised.value)
+    link = raised.value
+    while link is not None:
+        assert "secret" not in str(link)
+        link = link.__cause__ or link.__context__
+
+
 def test_a_statement_of_an_orm_operation_is_named(database, folder):
     write(folder, "001_a", 'migrator.sql("SELECT 1")', 'migrator.sql("DROP TABLE missing")')
     plain = peewee.PostgresqlDatabase(database.database, **database.connect_params)
@@ -169,6 +206,17 @@ def test_a_plan_and_a_rehearsal_name_the_statement_of_the_file(database, folder,
         ("UPDATE t1 SET \"a'1\" = E'it\\'s', b = $x$ y $x$", 'UPDATE t1 SET "a\'1" = ?, b = ?'),
         ("delete from a where b = 'it''s' and c > 1.5", "delete from a where b = ? and c > ?"),
         ("ALTER TABLE a ADD b text DEFAULT '7%%'", "ALTER TABLE a ADD b text DEFAULT '7%'"),
+        ("CREATE UNIQUE INDEX i ON a (b) WHERE b <> 'c'",) * 2,
+        ("CREATE TABLE a AS SELECT 'secret' AS b", "CREATE TABLE a AS SELECT ? AS b"),
+        ("-- first\nINSERT INTO a VALUES ('secret')", "-- first INSERT INTO a VALUES (?)"),
+        ("/* x */ UPDATE a SET b = 'secret'", "/* x */ UPDATE a SET b = ?"),
+        ("DROP TABLE a; INSERT INTO b VALUES ('secret')", "DROP TABLE a; INSERT INTO b VALUES (?)"),
+        ("DO $$BEGIN INSERT INTO a VALUES ('secret'); END$$", "DO ?"),
+        ("ALTER ROLE app PASSWORD 'secret'", "ALTER ROLE app PASSWORD ?"),
+        (
+            "EXPLAIN ANALYZE DELETE FROM a WHERE b = 'secret'",
+            "EXPLAIN ANALYZE DELETE FROM a WHERE b = ?",
+        ),
         ("x" * 400, "x" * 300 + "..."),
     ],
 )

@@ -340,6 +340,40 @@ def test_each_statement_of_a_file_is_reported_on_its_own(team):
     assert [dict(one.locks) for one in found] == [{"parents": AX}, {"children": RX}, {"parents": S}]
 
 
+RENAMED = "ALTER TABLE children RENAME TO kids"
+
+
+def test_a_table_whose_old_name_is_a_view_with_all_its_columns_is_renamed_without_danger(team):
+    view = "CREATE VIEW children AS SELECT id, parent, n, area FROM kids"
+    assert [one.dangers for one in effects(team, RENAMED, view)] == [(), ()]
+
+
+@pytest.mark.parametrize(
+    "stand_in",
+    [
+        "CREATE VIEW children AS SELECT id, parent, n FROM kids",
+        "CREATE VIEW children AS SELECT DISTINCT id, parent, n, area FROM kids",
+        "CREATE VIEW children AS SELECT id, parent, n + 0 AS n, area FROM kids",
+        "CREATE TABLE children AS SELECT id, parent, n, area FROM kids",
+        "CREATE VIEW elsewhere AS SELECT id, parent, n, area FROM kids",
+    ],
+)
+def test_what_can_not_stand_in_for_a_table_leaves_its_rename_dangerous(stand_in, team):
+    [danger] = effects(team, RENAMED, stand_in)[0].dangers
+    assert "old name children" in danger
+
+
+def test_a_view_that_comes_after_the_commit_comes_too_late(team):
+    view = "CREATE VIEW children AS SELECT id, parent, n, area FROM kids"
+    (team.folder / "002_change.py").write_text(
+        "def migrate(migrator, database, *, fake=False):\n    if fake:\n        return\n"
+        f"    database.execute_sql({RENAMED!r})\n    database.commit()\n    database.begin()\n"
+        f"    database.execute_sql({view!r})\n"
+    )
+    [report] = team.plan()
+    assert len(report.dangers) == 1
+
+
 def test_an_update_beside_a_change_of_schema_is_told(team):
     """Its locks, and those of the change, are held until all rows are written."""
     found = effects(
