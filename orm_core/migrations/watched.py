@@ -6,7 +6,11 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import psycopg2
+
 from orm_core.database.connection import Database
+from orm_core.database.diagnostics import translate
+from orm_core.database.transactions import Transaction
 
 
 class Watched(Database):
@@ -14,8 +18,15 @@ class Watched(Database):
 
     begins_together = False
 
-    def _run(self, make_cursor: Callable[[], Any], sql: str, params: Any) -> Any:
-        return self.watch(sql, params, lambda: super(Watched, self)._run(make_cursor, sql, params))
+    def _run(
+        self,
+        make_cursor: Callable[[], Any],
+        sql: str,
+        params: Any,
+        opening: list[Transaction] | None = None,
+    ) -> Any:
+        run = super()._run
+        return self.watch(sql, params, lambda: run(make_cursor, sql, params, opening))
 
     @abstractmethod
     def watch(self, sql: str, params: Any, send: Callable[[], Any]) -> Any:
@@ -24,7 +35,9 @@ class Watched(Database):
 
     def send_unseen(self, sql: str, params: Any = None) -> Any:
         """Send a statement of the watching part's own; neither ``watch`` nor hooks learn of it."""
-        cursor, _, failure = self._execute(self._state.conn.cursor, sql, params)
-        if failure is not None:
-            raise failure
+        cursor = self._state.conn.cursor()
+        try:
+            cursor.execute(sql, params or ())
+        except psycopg2.Error as error:
+            raise translate(error, self._state.conn) or error from None
         return cursor
