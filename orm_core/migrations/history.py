@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from orm_core import peewee_facade as peewee
-from orm_core.errors import MigrationError
+from orm_core.errors import InvalidStatement, MigrationError
 from orm_core.migrations.catalog import HISTORY
 from orm_core.migrations.files import MAX_NUMBER, names_in
 from orm_core.migrations.sums import conflicts
 
 
+@contextmanager
+def reached(what: str) -> Iterator[None]:
+    """Say that it is the history that a role or a database does not let us use."""
+    try:
+        yield
+    except InvalidStatement as error:
+        raise MigrationError(f"The table {HISTORY} can't be {what}. {error}") from error
+
+
+@reached("read")
 def applied(database: peewee.Database) -> tuple[str, ...]:
     """The names in the history table, in order; none when there is no table yet."""
     known = database.execute_sql("SELECT to_regclass(%s)", (f'"{HISTORY}"',)).fetchone()[0]
@@ -40,12 +51,12 @@ def known(database: peewee.Database, folder: Path) -> tuple[str, ...]:
 
 def replaces(path: Path) -> tuple[str, ...]:
     """The names of the files that this one stands for; none for an ordinary file."""
-    text = path.read_text(encoding="utf-8")
-    if "replaces" not in text:
+    source = path.read_bytes()
+    if b"replaces" not in source:
         return ()
     try:
-        body = ast.parse(text).body
-    except SyntaxError:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError):
         return ()  # told when the file is run
     for node in body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "replaces":

@@ -29,7 +29,7 @@ from orm_core.errors import (
     SerializationFailure,
 )
 from orm_core.migrations.files import names_in
-from orm_core.migrations.history import adopt, known, refuse_misfit
+from orm_core.migrations.history import adopt, known, reached, refuse_misfit
 from orm_core.migrations.trace import Trace
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
     do not fit the history.
     """
     from peewee_migrate import Router
+    from peewee_migrate.router import void
 
     path = Path(folder)
     if not path.is_dir():
@@ -67,6 +68,9 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
 
     class PatientRouter(Router):
         """A Router whose files wait for busy tables without making others wait."""
+
+        #: the function that the file being run can't do without
+        wanted: str | None = None
 
         def run(self, name: str | None = None, *, fake: bool = False) -> list[str]:
             """What is pending, under the deploy lock."""
@@ -84,24 +88,31 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
 
         def prepare(self) -> None:
             """Make sure of the history, in the names of the files that are there now."""
-            _ = self.model
-            adopt(database, path)
+            with reached("made or written"):
+                _ = self.model
+                adopt(database, path)
 
         def read(self, name: str) -> Any:
             """The two functions of a file."""
             try:
                 read: Any = super().read
-                return read(name)
+                migrate, back = read(name)
             except FileNotFoundError:
                 raise MigrationError(
                     f"{name} is applied, and its file is missing from {path}/."
                 ) from None
+            if {"migrate": migrate, "rollback": back}.get(self.wanted or "") is void:
+                raise MigrationError(
+                    f"The file has no function {self.wanted}(migrator, database, *, fake=False)."
+                )
+            return migrate, back
 
         def run_one(self, name: str, migrator: Any, **options: Any) -> Any:
             """One file; each attempt is a transaction of its own."""
             if options.get("fake", True):
                 return self.replay_one(name, migrator, **options)
             back = bool(options.get("downgrade"))
+            self.wanted = "rollback" if back else "migrate"
             logger.info("%s %s", "Rolling back" if back else "Applying", name)
             for attempt in range(1, ATTEMPTS + 1):
                 with Trace(database) as trace:
@@ -119,6 +130,7 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
 
         def replay_one(self, name: str, migrator: Any, **options: Any) -> Any:
             """One file that is applied already, without touching the database."""
+            self.wanted = None
             try:
                 return super().run_one(name, migrator, **options)
             except MigrationError:

@@ -34,7 +34,7 @@ class _Notes:
 
 
 class _Nothing:
-    """What a statement that was not run answers: no rows."""
+    """What a statement that was not run answers: no rows, and nothing of anything else."""
 
     rowcount = 0
 
@@ -53,6 +53,10 @@ class _Nothing:
         """No rows."""
         self._looked_at()
         return []
+
+    def __getattr__(self, name: str) -> Any:
+        self._looked_at()
+        return lambda *_, **__: _Nothing(self._database)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.fetchall())
@@ -86,7 +90,13 @@ class _NotesOfDatabase:
         self._notes.statements.append("BEGIN")
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._notes, name)
+        noted = getattr(self._notes, name)
+
+        def call(*given: Any, **options: Any) -> _Nothing:
+            noted(*given, **options)
+            return _Nothing(self)
+
+        return call
 
 
 def statements(path: Path, direction: Direction) -> list[str]:

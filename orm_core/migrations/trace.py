@@ -55,6 +55,8 @@ class Trace:
         if not control and f'"{HISTORY}"' not in event.sql:
             self._number += 1
         if event.exception is not None:
+            if control and control[1].upper() == "ROLLBACK":
+                return  # what led to it is told
             place = control[1].upper() if control else f"statement {self._number}"
             text = "" if control else f" ({without_values(event.sql)})"
             self._failed = (event.exception, f"at {place}{text}")
