@@ -41,6 +41,8 @@ logger: logging.Logger = logging.getLogger("orm_core.database")
 _is_debugging = logger.isEnabledFor
 F = TypeVar("F", bound=Callable[..., Any])
 
+_EXECUTE_SQL = peewee.Database.execute_sql
+
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
@@ -180,6 +182,16 @@ class Database(peewee.PostgresqlDatabase):
         if rendered is None:
             return super().execute(query, **context_options)
         return self.execute_sql(*rendered(self))
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """Send SQL and answer its cursor.
+
+        A Router that replays applied files puts a mock in the place of Peewee's method, for the
+        whole process. Only the thread that deploys gets the mock; the others' queries are sent.
+        """
+        if peewee.Database.execute_sql is _EXECUTE_SQL or not self.is_deploying():
+            return self._execute_cursor(sql, params)
+        return super().execute_sql(sql, params)
 
     def _execute_cursor(self, sql: str, params: Any, **cursor_options: Any) -> Any:
         # Not execute_sql: peewee-migrate replaces that one while it replays old files.

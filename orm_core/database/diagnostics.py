@@ -56,6 +56,8 @@ _ADVICE: Final[dict[str, str]] = {
     errorcodes.SYNTAX_ERROR: "the SQL has a syntax error",
     errorcodes.IN_FAILED_SQL_TRANSACTION: "an earlier statement of this transaction failed; "
     "roll it back",
+    errorcodes.ACTIVE_SQL_TRANSACTION: "the statement can't run inside a transaction; in a "
+    "migration file call database.commit() before it and database.begin() after it",
     errorcodes.UNSAFE_NEW_ENUM_VALUE_USAGE: "a new label of an enum can be used once its "
     "transaction is committed; use it in the next migration",
     errorcodes.ADMIN_SHUTDOWN: "the server ended the connection",

@@ -119,6 +119,8 @@ def statement(
     """The SQL of one batch; its two parameters are the last key done, or None."""
     if batch < 1:
         raise InvalidValue("A batch has one row or more.")
+    if not all(one.strip() for one in (table, set_sql, where_sql, key)):
+        raise InvalidValue("A backfill needs a table, what to set, where, and a key.")
     return _STATEMENT.format(
         table=table, set_sql=set_sql, where_sql=where_sql, key=key, batch=int(batch)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from orm_core.database.connection import Database
 from orm_core.errors import MigrationError
 from orm_core.migrations import catalog, history, runner
 from orm_core.migrations.catalog import Catalog
-from orm_core.migrations.diff import any_cast, diff
+from orm_core.migrations.diff import diff
 from orm_core.migrations.files import names_in
 from orm_core.migrations.goal import goal
 from orm_core.migrations.scratch import ScratchServer
@@ -57,8 +58,17 @@ def drift(database: Database, folder: Path) -> Drift:
         wanted = _made_by_files(server, folder, applied)
     if live == wanted:
         return Drift((), ())
-    steps = diff(live, wanted, cast_exists=any_cast)
+    steps = diff(live, wanted, cast_exists=partial(_casts, database))
     return Drift(tuple(differences(live, wanted)), tuple(step.sql for step in steps))
+
+
+def _casts(database: Database, old: str, new: str) -> bool:
+    """Whether the live database knows a cast; of a type that only the files make, it can't."""
+    sql = """
+        SELECT EXISTS (SELECT FROM pg_cast WHERE castsource = to_regtype(%s)
+                       AND casttarget = to_regtype(%s))
+    """
+    return bool(database.execute_sql(sql, (old, new)).fetchone()[0])
 
 
 def _made_by_files(server: ScratchServer, folder: Path, names: Iterable[str]) -> Catalog:

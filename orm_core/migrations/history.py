@@ -55,12 +55,11 @@ def replaces(path: Path) -> tuple[str, ...]:
     if b"replaces" not in source:
         return ()
     try:
-        body = ast.parse(source).body
-    except (SyntaxError, ValueError):
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "replaces":
+                return tuple(ast.literal_eval(node.value))
+    except (SyntaxError, ValueError, TypeError):
         return ()  # told when the file is run
-    for node in body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "replaces":
-            return tuple(ast.literal_eval(node.value))
     return ()
 
 

@@ -64,13 +64,16 @@ class Observed(Watched):
     #: the columns of those tables, and how many effects are of transactions that ended
     _columns: dict[str, set[str]]
     _settled: int
+    #: whether the Router's transaction is open
+    _inside = False
 
     def watch(self, sql: str, params: Any, send: Callable[[], Any]) -> Any:
         """Note what a file's statement does; leave out what begins and ends transactions."""
         if self.effects is None or HISTORY in sql:
             return send()
         if sql.lstrip().startswith(_TRANSACTION):
-            if sql.startswith(("COMMIT", "ROLLBACK")):
+            self._inside = not sql.startswith(("COMMIT", "ROLLBACK")) or " TO " in sql
+            if not self._inside:
                 self.settings.clear()
                 self._settle()
             return None
@@ -84,7 +87,8 @@ class Observed(Watched):
         return cursor
 
     def _observe(self, sql: str, params: Any, send: Callable[[], Any]) -> tuple[Any, Effect]:
-        outside = bool(_OUTSIDE.match(" ".join(sql.split())))
+        # What can't run inside a transaction is refused there, as it would be when applied.
+        outside = not self._inside and bool(_OUTSIDE.match(" ".join(sql.split())))
         before = self._look()
         told: list[str] = []
         notices = self._state.conn.notices
@@ -232,6 +236,7 @@ class Observed(Watched):
         for (oid, _), column in self._look().columns.items():
             self._columns[self.present[oid]].add(column)
         self._settled = 0
+        self._inside = False
         self.effects = []
 
     def end_file(self) -> list[Effect]:

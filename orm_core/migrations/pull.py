@@ -14,6 +14,7 @@ from typing import Final
 import inflection
 
 from orm_core.migrations.catalog import Catalog, Column, Constraint, Enum, Table
+from orm_core.migrations.diff.sequences import identity
 from orm_core.migrations.names import Name, qualified, quote
 
 _PLAIN: Final = {
@@ -38,6 +39,15 @@ _STANDARD: Final = {
     "updated_at": Column("updated_at", "timestamp with time zone", True, "now()"),
     "deleted_at": Column("deleted_at", "timestamp with time zone", False),
 }
+_BIG_IDENTITY: Final = '''\
+class BigIdentityField(BigAutoField):
+    """An IdentityField of a bigint."""
+
+    def __init__(self, generate_always=False, **options):
+        when = "ALWAYS" if generate_always else "BY DEFAULT"
+        self.field_type = f"BIGINT GENERATED {when} AS IDENTITY"
+        super().__init__(**options)
+'''
 _REFERENCE = re.compile(
     r"FOREIGN KEY \((?P<column>[^,()]+)\) REFERENCES (?P<table>[^(]+)\((?P<key>[^,()]+)\)(?P<rest>.*)"
 )
@@ -49,13 +59,14 @@ def source(catalog: Catalog) -> str:
     writer = _Writer(catalog)
     bodies = [writer.enum(enum) for enum in catalog.enums.values()]
     bodies += [writer.model(table) for table in _sorted(catalog)]
-    names = sorted(set(re.findall(r"\b([A-Z]\w*Field|BaseModel)\b", "\n".join(bodies))))
+    if any("BigIdentityField(" in body for body in bodies):
+        bodies.insert(0, _BIG_IDENTITY)
+    text = "\n".join(bodies)
+    names = sorted(set(re.findall(r"\b([A-Z]\w*Field|BaseModel)\b", text)))
+    names = [name for name in names if not name.endswith("IdentityField")]
     imports = ["from enum import Enum\n"] if catalog.enums else []
-    sql = [
-        f"from peewee import {', '.join(used)}\n"
-        for used in [[n for n in ("SQL", "CompositeKey") if f"{n}(" in "\n".join(bodies)]]
-        if used
-    ]
+    theirs = [n for n in ("SQL", "CompositeKey", "IdentityField") if re.search(rf"\b{n}\(", text)]
+    sql = [f"from peewee import {', '.join(theirs)}\n"] if theirs else []
     listed = "".join(f"    {name},\n" for name in names)
     ours = f"from orm_core import (\n{listed})\n"
     head = "\n".join(part for part in ("".join(imports), "".join(sql) + ours) if part)
@@ -191,12 +202,18 @@ class _Writer:
 
     def _serial(self, table: Table, column: Column) -> str | None:
         sequence = (table.name[0], f"{table.name[1]}_{column.name}_seq")
+        if column.identity:
+            field = {"integer": "IdentityField", "bigint": "BigIdentityField"}.get(column.type)
+            always = "generate_always=True" if column.identity == "a" else ""
+            return f"{field}({always})" if field else None
         if sequence in self.catalog.sequences and column.default:
             return {"integer": "AutoField()", "bigint": "BigAutoField()"}.get(column.type)
         return None
 
     def _field(self, column: Column) -> str:
         kind = column.type
+        if column.identity:
+            return f"OtherField({_text(f'{kind} {identity(column)}')})"
         if kind.endswith("[]"):
             return f"ArrayField({self._of_type(kind[:-2])})"
         return self._of_type(kind)
