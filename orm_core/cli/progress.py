@@ -17,8 +17,8 @@ class _OneLine(logging.Handler):
     """Writes each record over the one before it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # Of peewee-migrate's records only those of a file: its own hold parameters.
-        if record.name == "peewee_migrate" and record.pathname != "<string>":
+        # Of peewee-migrate's records only those of a file: its own hold SQL and parameters.
+        if record.name.startswith("peewee_migrate") and record.pathname != "<string>":
             return
         width = shutil.get_terminal_size().columns - 1
         self.show(" ".join(record.getMessage().split())[:width])

@@ -69,6 +69,8 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
     class PatientRouter(Router):
         """A Router whose files wait for busy tables without making others wait."""
 
+        #: the files that are about to be run, to tell how far it is
+        names: Sequence[str] = ()
         #: the function that the file being run can't do without
         wanted: str | None = None
 
@@ -78,6 +80,8 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
                 self.prepare()
                 if not fake:
                     refuse_misfit(database, path)
+                pending = list(self.diff)
+                self.names = pending[: pending.index(name) + 1] if name in pending else pending
                 return list(super().run(name, fake=fake))
 
         def rollback(self) -> None:
@@ -113,7 +117,11 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
                 return self.replay_one(name, migrator, **options)
             back = bool(options.get("downgrade"))
             self.wanted = "rollback" if back else "migrate"
-            logger.info("%s %s", "Rolling back" if back else "Applying", name)
+            if back:
+                logger.info("Rolling back %s", name)
+            else:
+                at = self.names.index(name) + 1 if name in self.names else 1
+                logger.info("Applying %s (%d of %d)", name, at, max(len(self.names), 1))
             for attempt in range(1, ATTEMPTS + 1):
                 with Trace(database) as trace:
                     try:
@@ -216,7 +224,8 @@ def replay(database: peewee.Database, folder: str | Path, names: Iterable[str]) 
     stock: Any = router(database, folder)
     with deploying(database):
         _ = stock.model
-        for name in names:
+        stock.names = list(names)
+        for name in stock.names:
             stock.run_one(name, stock.migrator, fake=False)
 
 

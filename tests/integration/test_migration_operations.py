@@ -1,5 +1,7 @@
 """A day of operating: roles without rights, tools side by side, threads that serve, what drifts."""
 
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -294,6 +296,26 @@ def test_threads_that_serve_lose_nothing_while_a_router_replays(team, url, folde
             thread.join()
     assert faults == []
     assert execute(url, "SELECT count(*) FROM visits") == [(served[0],)]
+
+
+# -- progress -----------------------------------------------------------------------------------
+
+
+def test_a_terminal_shows_how_far_it_is_and_no_value(url, folder):
+    write(
+        folder, "001_a", *sql("CREATE TABLE a (name text)"), 'migrator.sql("SELECT %s", "secret")'
+    )
+    (folder / "002_fill.py").write_text(source("a", "name = 'x'", "name IS NULL", key="name"))
+    ours, theirs = pty.openpty()
+    apply = subprocess.Popen(commands(url, folder)["ours"], stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    assert apply.communicate(timeout=60)[0].endswith(b"2 migration(s) applied.\n")
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert [one for one in shown.split("\r\x1b[K") if one] == [
+        "Applying 001_a (1 of 2)",
+        "Applying 002_fill (2 of 2)",
+    ]
 
 
 # -- killed in the middle of a rename in stages --------------------------------------------------
