@@ -10,7 +10,7 @@ again.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,7 @@ class Proposal:
 
 def propose(
     given: Database | None,
-    models: Iterable[Any],
+    models: Sequence[Any],
     owners: Mapping[str, str],
     folder: Path,
     name: str | None = None,

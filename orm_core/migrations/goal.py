@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from orm_core.database.connection import Database
+from orm_core.database.transactions import Transaction
 from orm_core.errors import QueryError
 from orm_core.migrations import catalog
 from orm_core.migrations.catalog import Catalog
@@ -14,21 +16,37 @@ from orm_core.migrations.names import qualified, quote
 from orm_core.migrations.scratch import ScratchServer
 from orm_core.models.schema import create_all
 
+#: tables up to which the locks of one transaction that drops and makes them all are sure to fit
+#: (PostgreSQL manual, max_locks_per_transaction: 64 for each of 100 connections)
+_FEW: Final = 200
 
-def goal(server: ScratchServer, files: Database, start: Catalog, models: Iterable[Any]) -> Catalog:
+
+def goal(server: ScratchServer, files: Database, start: Catalog, models: Sequence[Any]) -> Catalog:
     """What the files, which made ``start``, would make if they were up to date.
 
-    The models' tables are created on a copy in place of those of the files, so that columns can
-    use extensions, functions and domains which a file made by hand.
+    The models' tables are created in place of those of the files, and all of it undone, so that
+    columns can use extensions, functions and domains which a file made by hand.
     """
-    files.close_all()  # a database that is copied has no sessions
-    with server.database(template=str(files.database)) as scratch:
+    with _stage(server, files, len(start.tables) + len(models)) as scratch:
         _clear(scratch, start)
         create_all(scratch, models)
         found = catalog.read(scratch)
     views = {one.name[0] for one in start.dependents if one.kind != "trigger"}
     schemas = found.schemas | (views & start.schemas)
     return replace(found, schemas=schemas, dependents=start.dependents)
+
+
+@contextmanager
+def _stage(server: ScratchServer, files: Database, tables: int) -> Generator[Database]:
+    """A transaction that is undone, which spares a copy; a copy where there are many tables."""
+    if tables > _FEW:
+        files.close_all()  # a database that is copied has no sessions
+        with server.database(template=str(files.database)) as copy:
+            yield copy
+        return
+    with Transaction(files) as tx:
+        yield files
+        tx.rollback()
 
 
 def _clear(scratch: Database, start: Catalog) -> None:
@@ -42,6 +60,7 @@ def _clear(scratch: Database, start: Catalog) -> None:
             scratch.execute_sql(f"DROP {kind} IF EXISTS {listed} CASCADE")
     for schema in start.schemas - {"public"}:
         try:
-            scratch.execute_sql(f"DROP SCHEMA {quote(schema)}".replace("%", "%%"))
+            with scratch.atomic():
+                scratch.execute_sql(f"DROP SCHEMA {quote(schema)}".replace("%", "%%"))
         except QueryError:
             continue  # a file made something in it that no model asks for
