@@ -4,8 +4,8 @@
 
     router(db, "migrations").run()
 
-For deploy scripts and the command line. A process that serves requests never runs a Router: it
-replays the files applied before under a process-wide mock of ``execute_sql``.
+For deploy scripts and the command line, in a process of their own: a Router replays the files
+applied before under process-wide mocks of Peewee (``Database.execute_sql`` says who meets them).
 """
 
 from __future__ import annotations
