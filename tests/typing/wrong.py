@@ -111,7 +111,7 @@ def writing(user: User, order: Order, session: Session, pet: Pet) -> None:
 def predicates(user: User, order: Order) -> None:
     User.select().where(User.email == 3)  # WRONG
     User.email == 3  # WRONG
-    wrong = Order.total != "12"  # WRONG
+    Order.total != "12"  # WRONG
     User.select().where(User.email == None)  # WRONG  # noqa: E711
     User.select().where(User.id == 7)  # WRONG
     User.select().where(User.typo == 3)  # WRONG
