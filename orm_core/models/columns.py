@@ -9,7 +9,6 @@ rows that are not soft-deleted.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar
@@ -140,6 +139,17 @@ class CheckedField(Field[V, G]):
         return f"{model.__name__}.{self.name}" if model is not None else type(self).__name__
 
 
+def has_one_type(field: Any) -> bool:
+    """Whether its values reach the driver as one type, whatever a caller gave.
+
+    A field that passes values as they are, or that is not ours, may send 1 and then 1.5.
+    """
+    check = getattr(type(field), "to_database", None)
+    if check is None or check is CheckedField.to_database:
+        return False
+    return str(check.__module__).startswith("orm_core.models.")
+
+
 def is_generated(field: Any) -> bool:
     """Whether the server computes the column."""
     return getattr(field, "generated", None) is not None
@@ -151,6 +161,8 @@ def unknown_field(model: Any, name: Any) -> UnknownField:
         return UnknownField(f"{model.__name__}: fields are given by name; no SQL was sent.")
     if len(name) > 63 or not name.isidentifier():
         return UnknownField(f"{model.__name__} has no field of that name. No SQL was sent.")
+    import difflib
+
     known: list[str] = list(model._meta.combined)
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""

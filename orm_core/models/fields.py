@@ -11,6 +11,7 @@ import json
 import math
 import re
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
@@ -643,12 +644,17 @@ class ArrayField(CheckedField[V, G]):
             items = [self.inner.array_item(item) for item in given]
         except InvalidValue:
             raise self.refuse() from None
-        return "{" + ",".join(map(_array_item, items)) + "}"
+        return array_literal(items)
 
     def python_value(self, value: Any) -> Any:
         if isinstance(value, str):  # a type that the driver has no reader for
             value = extensions.STRINGARRAY(value, None)
         return value if value is None else [self.inner.python_value(item) for item in value]
+
+
+def array_literal(items: Iterable[Any]) -> str:
+    """The text of an array whose items are texts, numbers or None (PostgreSQL manual, Arrays)."""
+    return "{" + ",".join(map(_array_item, items)) + "}"
 
 
 def _array_item(item: Any) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 # It compares functions and writes source: types would tell nothing of what it makes.
 # pyright: basic
+import keyword
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC
@@ -38,6 +39,8 @@ MakeRows: TypeAlias = Callable[[Rows], list[Any]]
 
 #: a row type of ours beside Peewee's (peewee.ROW)
 RECORD: Final = 100
+#: loops kept for a model; then they start anew
+MOST_LOOPS: Final = 256
 
 #: what ``python_value`` does, as text; ``{v}`` is the value, ``{f}`` the field
 _INLINE: Final = {
@@ -92,12 +95,26 @@ class MakesRows(peewee.Query):
         query._row_type = RECORD
         return query
 
+    def _execute(self, database: Any) -> Any:
+        if self._row_type == RECORD:
+            self.row_maker()  # refuses before SQL
+        return super()._execute(database)
+
     def _get_cursor_wrapper(self, cursor: Any) -> Any:
         make = self.row_maker()
         return super()._get_cursor_wrapper(cursor) if make is None else MadeRows(cursor, make)
 
     def row_maker(self) -> MakeRows | None:
         """The loop for this query's rows; None when its selection is not plain columns."""
+        loop = self._loop()
+        if loop is None and self._row_type == RECORD:
+            raise InvalidValue(
+                "records() takes plain columns of one model; dicts(), tuples() and namedtuples() "
+                "take joins and expressions too. No SQL was sent."
+            )
+        return loop
+
+    def _loop(self) -> MakeRows | None:
         if (
             not self._returning
             or getattr(self, "_joins", None)
@@ -109,15 +126,17 @@ class MakesRows(peewee.Query):
         makers = getattr(meta, "row_makers", None)
         if makers is None or isinstance(model, peewee.ModelAlias):
             return None
-        if getattr(self, "_is_default", False):
-            maker = makers.get(kind)
-            if maker is None:
-                maker = makers[kind] = Maker(model, self._returning, kind)
-        else:
-            names = tuple([getattr(node, "name", None) for node in self._returning])
-            maker = makers.get((kind, names))
-            if maker is None or maker.fields != tuple(map(id, self._returning)):
-                maker = makers[kind, names] = Maker(model, self._returning, kind)
+        default = getattr(self, "_is_default", False)
+        key = kind if default else (kind, *map(id, self._returning))
+        maker = makers.get(key)
+        if maker is None:
+            fields = model._meta.fields
+            if any(fields.get(getattr(node, "name", "")) is not node for node in self._returning):
+                return None  # an expression may hold values, and nothing of these is kept
+            maker = Maker(model, self._returning, kind)
+            if len(makers) >= MOST_LOOPS:
+                makers.clear()
+            makers[key] = maker
         loop: MakeRows | None = maker.make
         return loop
 
@@ -132,15 +151,13 @@ class MadeOnDemand:
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
-        value = vars(instance)[self._name] = self._make()
-        return value
+        return vars(instance).setdefault(self._name, self._make())
 
 
 class Maker:
     """The loop for some columns of a model, or None where Peewee's own way is needed."""
 
     def __init__(self, model: Any, fields: Sequence[Any], kind: int) -> None:
-        self.fields: tuple[int, ...] = tuple(map(id, fields))
         self._kept = tuple(fields)  # so that no other node takes their ids
         self.make: MakeRows | None = None
         names = [getattr(field, "name", "") for field in fields]
@@ -148,18 +165,23 @@ class Maker:
         if (
             write is not None
             and names
-            and all(isinstance(field, CheckedField) and field.model is model for field in fields)
+            and all(isinstance(field, CheckedField) for field in fields)
             and len(set(names)) == len(names)
-            and all(name.isidentifier() for name in names)
+            and all(map(_is_plain, names))
             and (kind != peewee.ROW.MODEL or _loads_plainly(model, names))
         ):
             self.make = write(model, list(fields))
 
 
+def _is_plain(name: str) -> bool:
+    """Whether it can be written as an attribute; ``__name`` would be mangled in a class."""
+    return name.isidentifier() and not keyword.iskeyword(name) and not name.startswith("__")
+
+
 def _loads_plainly(model: Any, names: Iterable[str]) -> bool:
     """Whether nothing in the class of the model looks at a row's values while they are set."""
     setters = {type(model.__dict__.get(name) or _inherited(model, name)).__set__ for name in names}
-    own = model.__setattr__ is object.__setattr__
+    own = model.__setattr__ is object.__setattr__ and model.__new__ is object.__new__
     return own and model._meta.loads_plainly and setters <= _PLAIN_ACCESSORS
 
 
@@ -170,7 +192,8 @@ def _inherited(model: Any, name: Any) -> Any:
 def _conversion(place: int, field: Any) -> str:
     reader = type(field).python_value
     if reader is ForeignKeyField.python_value and not isinstance(field.rel_field, ForeignKeyField):
-        reader = type(field.rel_field).python_value
+        field = field.rel_field
+        reader = type(field).python_value
     if reader is EnumField.python_value:
         return f"members{place}.get(v{place}, v{place})"
     return _INLINE.get(reader, "{f}.python_value({v})").format(v=f"v{place}", f=f"f{place}")
@@ -190,7 +213,8 @@ def _generate(fields: Sequence[Any], body: str, **names: Any) -> MakeRows:
     scope: dict[str, Any] = {"uuid_of": uuid_of, "UTC": UTC, "SealedText": SealedText, **names}
     for place, field in enumerate(fields):
         scope[f"f{place}"] = field
-        scope[f"members{place}"] = getattr(field, "members", None)
+        target = field.rel_field if isinstance(field, ForeignKeyField) else field
+        scope[f"members{place}"] = getattr(target, "members", None)
     exec(source, scope)  # noqa: S102 - of names of columns, quoted, and code of this module
     make: MakeRows = scope["make"]
     return make
@@ -237,7 +261,7 @@ class Record:
         return f"{type(self).__name__}({shown})"
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
+        if not isinstance(other, Record) or other.__slots__ != self.__slots__:
             return NotImplemented
         return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import inflection
 
@@ -26,14 +26,16 @@ from orm_core.peewee_facade import ModelIndex, Node
 class Metadata(peewee.Metadata):
     """Names and indexes of a model; ``Model._meta``."""
 
+    #: what the verbs of services send, by shape (orm_core.queries.plans); of all models, as a
+    #: soft delete takes rows of others along
+    plans: ClassVar[dict[Any, Any]] = {}
+
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
         kwargs["legacy_table_names"] = False
         #: loops that make rows of a selection, by row type and names (orm_core.models.rows)
         self.row_makers: dict[Any, Any] = {}
         #: SQL of queries, by shape (orm_core.models.shapes)
         self.shapes: dict[Any, str] = {}
-        #: what the verbs of services send, by shape (orm_core.queries.plans)
-        self.plans: dict[Any, Any] = {}
         #: whether instances are made without code of the model's own
         self.loads_plainly = False
         super().__init__(model, *args, **kwargs)
@@ -43,14 +45,24 @@ class Metadata(peewee.Metadata):
         if isinstance(field, peewee.ManyToManyField):
             field.accessor_class = ManyToManyAccessor
         super().add_field(field_name, field, set_attribute)
+        self._forget_sql()
+
+    def remove_field(self, field_name: str) -> None:
+        """Peewee's hook."""
+        super().remove_field(field_name)
+        self._forget_sql()
 
     @peewee.Metadata.table.deleter  # type: ignore[untyped-decorator, attr-defined]
     def table(self) -> None:
         """Peewee's hook for each change of the table's name, schema or fields."""
         self._table = None
-        self.row_makers.clear()
-        self.shapes.clear()
-        self.plans.clear()
+        self._forget_sql()
+
+    def _forget_sql(self) -> None:
+        # New ones: who makes SQL right now keeps it in the old ones, where nobody looks any more.
+        self.row_makers = {}
+        self.shapes = {}
+        Metadata.plans = {}
 
     def make_table_name(self) -> str:
         """``OrderItem`` -> ``order_items``."""

@@ -15,11 +15,14 @@ from typing import Any, Final
 
 from orm_core import peewee_facade as peewee
 from orm_core.database.prepared import CompiledSql
-from orm_core.models.columns import CheckedField
+from orm_core.models.columns import CheckedField, has_one_type
 from orm_core.models.relations import AnyOf, ParentKey
+from orm_core.peewee_facade import OP
 
 #: shapes kept for a model; then they start anew
 MOST_SHAPES: Final = 512
+#: items of a list in a shape that is kept: each length is a shape of its own
+MOST_ITEMS: Final = 100
 #: parts of a query that are read; any other one must be empty
 _READ: Final = frozenset(
     [
@@ -43,6 +46,13 @@ _READ: Final = frozenset(
     ]
 )
 _MANY: Final = (list, tuple, frozenset, set)
+#: operators beside which the server takes a value for one of the column's type
+_COMPARES: Final = frozenset(
+    {OP.EQ, OP.NE, OP.LT, OP.LTE, OP.GT, OP.GTE, OP.IN, OP.NOT_IN, OP.LIKE, OP.ILIKE}
+)
+#: a value in a shape: one of its column's type, and any other
+_TYPED: Final = "?"
+_UNTYPED: Final = "?!"
 
 
 class _Unknown(Exception):
@@ -64,13 +74,18 @@ def render(query: Any, database: Any) -> tuple[str, list[Any]]:
     if key not in shapes and _same(values, rendered):
         if len(shapes) >= MOST_SHAPES:
             shapes.clear()
-        shapes[key] = CompiledSql(sql)
+        sql = shapes[key] = CompiledSql(sql) if _is_typed(key) else sql
     return sql, rendered
 
 
 def _rendered(query: Any, database: Any) -> tuple[str, list[Any]]:
     sql, values = database.get_sql_context().parse(query)
     return sql, values
+
+
+def _is_typed(shape: Any) -> bool:
+    """Whether each value is of its column's type: then the server may keep the plan."""
+    return all(map(_is_typed, shape)) if isinstance(shape, tuple) else shape != _UNTYPED
 
 
 def _same(values: list[Any], others: list[Any]) -> bool:
@@ -114,18 +129,19 @@ def _term(term: Any, model: Any) -> Any:
     return _field(term, model)
 
 
-def _part(part: Any, model: Any, values: list[Any], field: Any) -> Any:
-    """The shape of a part of WHERE; ``field`` is the one that its values are compared with."""
+def _part(part: Any, model: Any, values: list[Any], field: Any, *, typed: bool = False) -> Any:
+    """The shape of a part of WHERE; ``field`` converts its values, ``typed`` if it compares them."""
     kind = type(part)
     if kind is peewee.Expression:
         left, right = part.lhs, part.rhs
         compared = left if isinstance(left, CheckedField) else None
-        if part.op in (peewee.OP.IN, peewee.OP.NOT_IN) and not isinstance(right, _MANY):
+        if part.op in (OP.IN, OP.NOT_IN) and not isinstance(right, _MANY):
             raise _Unknown
         first = _part(left, model, values, compared)
-        if right is None and part.op in (peewee.OP.IS, peewee.OP.IS_NOT):
+        if right is None and part.op in (OP.IS, OP.IS_NOT):
             return first, part.op, part.flat
-        return first, part.op, part.flat, _part(right, model, values, compared)
+        typed = part.op in _COMPARES
+        return first, part.op, part.flat, _part(right, model, values, compared, typed=typed)
     if isinstance(part, CheckedField):
         return _field(part, model)
     if kind is AnyOf:
@@ -136,15 +152,15 @@ def _part(part: Any, model: Any, values: list[Any], field: Any) -> Any:
     if kind is peewee.Value:
         if part.multi or part.value is None:
             raise _Unknown
-        return _value(part.value, values, part.converter, field)
+        return _value(part.value, values, part.converter, field, typed=typed)
     if isinstance(part, peewee.Node):
         raise _Unknown
-    if isinstance(part, _MANY) and part:
-        return tuple([_value(item, values, None, field) for item in part])
-    return _value(part, values, None, field)
+    if isinstance(part, _MANY) and 0 < len(part) <= MOST_ITEMS:
+        return tuple([_value(item, values, None, field, typed=typed) for item in part])
+    return _value(part, values, None, field, typed=typed)
 
 
-def _value(value: Any, values: list[Any], converter: Any, field: Any) -> str:
+def _value(value: Any, values: list[Any], converter: Any, field: Any, *, typed: bool) -> str:
     if value is None or isinstance(value, (*_MANY, peewee.Node, type, range)):
         raise _Unknown
     if converter:
@@ -154,4 +170,4 @@ def _value(value: Any, values: list[Any], converter: Any, field: Any) -> str:
     if isinstance(value, peewee.Node):
         raise _Unknown
     values.append(value)
-    return "?"
+    return _TYPED if typed and converter is None and has_one_type(field) else _UNTYPED

@@ -15,6 +15,7 @@ from __future__ import annotations
 # What a caller hands over is checked, whatever the annotations say.
 # pyright: reportUnnecessaryIsInstance=false
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from functools import partial
 from operator import itemgetter
 from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
@@ -22,9 +23,11 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
 from orm_core import peewee_facade as peewee
 from orm_core.database.prepared import CompiledSql
 from orm_core.errors import InvalidValue
-from orm_core.models.columns import is_sql
+from orm_core.models.columns import has_one_type, is_sql
+from orm_core.models.fields import array_literal
 from orm_core.models.identifiers import utcnow
 from orm_core.models.payloads import driver_value
+from orm_core.models.schema import Metadata
 from orm_core.models.soft_delete import SelectQuery, UpdateQuery
 
 #: what calling it answers
@@ -41,8 +44,18 @@ class Parameter(peewee.AnyColumn):
         self.convert = convert
 
     def __sql__(self, ctx: Any) -> Any:
-        convert = self.convert or ctx.state.converter or _unchanged
-        slot = _Slot(self.name, convert, is_compared=bool(ctx.state.in_expr))
+        if ctx._sql and ctx._sql[-1].strip() in (peewee.OP.IN, peewee.OP.NOT_IN):
+            raise InvalidValue(
+                f"{self.name} is one value, so IN can't take it: compare with "
+                f"fn.ANY(parameter({self.name!r})), which takes a list. No SQL was sent."
+            )
+        convert = self.convert or ctx.state.converter
+        slot = _Slot(
+            self.name,
+            convert or _unchanged,
+            is_compared=bool(ctx.state.in_expr),
+            takes_lists=self.convert is None and bool(ctx.state.in_function),
+        )
         return ctx.value(slot, converter=False)
 
 
@@ -61,19 +74,66 @@ class _Slot:
     """Where a parameter's value goes among the values of the SQL."""
 
     def __init__(
-        self, name: str, convert: Callable[[Any], Any], *, is_compared: bool = False
+        self,
+        name: str,
+        convert: Callable[[Any], Any],
+        *,
+        is_compared: bool = False,
+        takes_lists: bool = False,
     ) -> None:
         self.name = name
-        self.convert = convert
         self.is_compared = is_compared
+        self._convert = convert
+        self._takes_lists = takes_lists
+        # partial(driver_value, field) or field.db_value
+        field = convert.args[0] if isinstance(convert, partial) else _owner(convert)
+        #: whether all its values reach the driver as one type
+        self.typed = convert is as_given or has_one_type(field)
+
+    def value(self, given: Any) -> Any:
+        """A value for the driver. Raises ``InvalidValue`` when it does not fit the column."""
+        if is_sql(given):
+            raise InvalidValue(f"{self.name} takes a value, not SQL; no SQL was sent.")
+        if given is None and self.is_compared:
+            raise InvalidValue(
+                f"{self.name} may not be None, which equals nothing in SQL; compile another "
+                "query with is_null(). No SQL was sent."
+            )
+        if self._takes_lists and isinstance(given, _LISTS):
+            return array_literal(map(self._convert, given))
+        return self._convert(given)
 
 
 #: the parameter of the time of an UPDATE, which no caller can name
 _NOW = "the time"
+_LISTS = (list, tuple, set, frozenset)
+_NUMBERS = (int, float, Decimal)
 
 
 def _unchanged(value: Any) -> Any:
     return value
+
+
+def as_given(value: Any) -> Any:
+    """For a value that is converted already."""
+    return value
+
+
+def _owner(method: Any) -> Any:
+    return getattr(method, "__self__", None)
+
+
+class _Context(peewee.Context):
+    """Renders, and looks whether the server would read each constant as its column's type."""
+
+    typed = True
+
+    def value(self, value: Any, converter: Any = None, add_param: bool = True) -> Any:
+        given = converter or (self.state.converter if converter is None else None)
+        if isinstance(value, _NUMBERS) and not isinstance(value, bool):
+            counts = self._sql[-1] in (" LIMIT ", " OFFSET ")
+            self.typed &= counts or has_one_type(_owner(given))
+        return super().value(value, converter, add_param)
 
 
 class Statement:
@@ -82,39 +142,54 @@ class Statement:
     ``values`` are given by the parameters' names, converted for the driver.
     """
 
-    def __init__(self, query: Any) -> None:
+    def __init__(self, query: Any, database: Any = None) -> None:
         self._meta = query.model._meta
-        sql, values = self._meta.database.get_sql_context().parse(query)
-        self.slots: list[_Slot] = [value for value in values if isinstance(value, _Slot)]
-        # A value's type must be that of its column, which the server infers when it prepares.
-        typed = all(slot.convert is not _unchanged for slot in self.slots)
+        self._bound_to = database
+        context = _Context(**self.database.get_context_options())
+        sql, values = context.parse(query)
+        places = dict(enumerate(values))
+        self.slots = {place: one for place, one in places.items() if isinstance(one, _Slot)}
+        # A value must be of its column's type, which the server infers when it prepares.
+        typed = context.typed and all(slot.typed for slot in self.slots.values())
         self.sql: str = CompiledSql(sql) if typed else sql
-        self._constants = {
-            place: value for place, value in enumerate(values) if not isinstance(value, _Slot)
-        }
-        keys = [one.name if isinstance(one, _Slot) else place for place, one in enumerate(values)]
-        self._in_order = _in_order(keys)
         self.make: Callable[[Any], list[Any]] | None = query.row_maker()
+        self._constants = {place: one for place, one in places.items() if place not in self.slots}
+        keys = [self.slots[place].name if place in self.slots else place for place in places]
+        self._by_name = _in_order(keys)
+        self._by_place = _in_order(list(places))
         self._query = query
 
+    @property
+    def database(self) -> Any:
+        """Where it is sent: ``database`` if one was given, else that of the model by now."""
+        return self._bound_to or self._meta.database
+
     def cursor(self, values: Mapping[Any, Any]) -> Any:
-        """Send the statement; answers the driver's cursor."""
+        """Send the statement with values by name; answers the driver's cursor."""
         if self._constants:
             values = {**self._constants, **values}
-        return self._meta.database.execute_sql(self.sql, self._in_order(values))
+        database = self._bound_to or self._meta.database
+        return database.execute_sql(self.sql, self._by_name(values))
 
-    def rows(self, values: Mapping[Any, Any]) -> list[Any]:
-        """Send the statement; answers its rows."""
-        cursor = self.cursor(values)
+    def in_order(self, values: Mapping[int, Any]) -> tuple[Any, ...]:
+        """Values by place, with the constants."""
+        return self._by_place({**self._constants, **values})
+
+    def read(self, cursor: Any) -> list[Any]:
+        """The rows of a cursor."""
         if self.make is None:
             return list(self._query._get_cursor_wrapper(cursor))
         return self.make(cursor.fetchall())
 
     def first(self, values: Mapping[Any, Any]) -> Any:
-        """Send the statement; answers its first row, or None."""
+        """Send the statement with values by name; answers its first row, or None."""
+        return self.read_first(self.cursor(values))
+
+    def read_first(self, cursor: Any) -> Any:
+        """The first row of a cursor, or None."""
         if self.make is None:
-            return next(iter(self.rows(values)), None)
-        row = self.cursor(values).fetchone()
+            return next(iter(self.read(cursor)), None)
+        row = cursor.fetchone()
         return None if row is None else self.make((row,))[0]
 
 
@@ -128,16 +203,29 @@ class Compiled(Generic[R]):
     """A query compiled by ``compiled``; call it with a value for each parameter."""
 
     def __init__(self, query: Any) -> None:
+        self._query = query
+        bound = query._database is not query.model._meta.database
+        self._bound_to = query._database if bound else None
         self._moves = isinstance(query, UpdateQuery)
         self._returns = not self._moves or bool(query._returning)
-        self._statement = Statement(_with_parameters(query) if self._moves else query)
-        self._slots = [slot for slot in self._statement.slots if slot.name != _NOW]
-        self._names = {slot.name for slot in self._slots}
+        self._compile()
+
+    def _compile(self) -> Statement:
+        made_for = Metadata.plans
+        query = _with_parameters(self._query) if self._moves else self._query
+        self._statement = Statement(query, self._bound_to)
+        self._names = {slot.name for slot in self._statement.slots.values()} - {_NOW}
+        self._made_for = made_for
+        return self._statement
+
+    def _current(self) -> Statement:
+        """The statement; made anew after a change of a model, of its table's name for instance."""
+        return self._statement if self._made_for is Metadata.plans else self._compile()
 
     @property
     def sql(self) -> str:
         """The SQL that is sent."""
-        return self._statement.sql
+        return str(self._current().sql)
 
     def __repr__(self) -> str:
         return f"<compiled {self.sql}>"
@@ -147,33 +235,33 @@ class Compiled(Generic[R]):
 
         Raises ``InvalidValue`` when a parameter is missing, unknown, or does not fit its column.
         """
-        if self._returns:
-            rows: Any = self._statement.rows(self._converted(values))
-            return rows  # type: ignore[no-any-return]
-        count: Any = self._statement.cursor(self._converted(values)).rowcount
-        return count  # type: ignore[no-any-return]
+        statement, cursor = self._send(values)
+        answer: Any = statement.read(cursor) if self._returns else cursor.rowcount
+        return answer  # type: ignore[no-any-return]
 
     def first(self: Compiled[list[M]], **values: Any) -> M | None:
-        """The first row, or None."""
-        row: M | None = self._statement.first(self._converted(values))
+        """The first row, or None. Raises ``InvalidValue`` for an UPDATE without RETURNING."""
+        if not self._returns:
+            raise InvalidValue(
+                "first() needs rows: add returning() to the update(), or call it. No SQL was sent."
+            )
+        statement, cursor = self._send(values)
+        row: M | None = statement.read_first(cursor)
         return row
 
-    def _converted(self, values: dict[str, Any]) -> dict[Any, Any]:
+    def _send(self, values: dict[str, Any]) -> tuple[Statement, Any]:
+        statement = self._current()
+        converted = self._converted(statement, values)
+        return statement, statement.database.execute_sql(statement.sql, converted)
+
+    def _converted(self, statement: Statement, values: dict[str, Any]) -> tuple[Any, ...]:
         if values.keys() != self._names:
             wanted = ", ".join(sorted(self._names)) or "no parameters"
             raise InvalidValue(f"This compiled query takes {wanted}; no SQL was sent.")
-        converted: dict[Any, Any] = {_NOW: utcnow()} if self._moves else {}
-        for slot in self._slots:
-            value = values[slot.name]
-            if is_sql(value):
-                raise InvalidValue(f"{slot.name} takes a value, not SQL; no SQL was sent.")
-            if value is None and slot.is_compared:
-                raise InvalidValue(
-                    f"{slot.name} may not be None, which equals nothing in SQL; compile another "
-                    "query with is_null(). No SQL was sent."
-                )
-            converted[slot.name] = slot.convert(value)
-        return converted
+        if self._moves:
+            values[_NOW] = utcnow()
+        slots = statement.slots.items()
+        return statement.in_order({place: slot.value(values[slot.name]) for place, slot in slots})
 
 
 def _with_parameters(query: Any) -> Any:
@@ -185,7 +273,7 @@ def _with_parameters(query: Any) -> Any:
         for field, value in query._update.items()
     }
     moved = query.model._meta.fields.get("updated_at")
-    if moved is not None:
+    if moved is not None and changes:
         changes.setdefault(moved, Parameter(_NOW, moved.db_value))
     twin = query.clone()
     twin._update = changes
@@ -203,6 +291,7 @@ def compiled(query: Any) -> Compiled[Any]:
 
     Raises ``InvalidValue`` for what is no SELECT or UPDATE of a model: the values of a new row, and
     what a soft delete takes along, are other ones each time, so these are left to the services.
+    Threads may share what it answers.
     """
     kind = cast("type[Any]", type(query))
     if kind not in (SelectQuery, UpdateQuery) or getattr(query, "_load_tree", None):

@@ -22,26 +22,26 @@ from orm_core.models.identifiers import utcnow, utcnow_text, uuid7, uuid7_text
 from orm_core.models.insert import InsertQuery, complete_row
 from orm_core.models.payloads import check_changes, check_new, checked, driver_value, fields_of
 from orm_core.models.soft_delete import Visibility, cascading
-from orm_core.queries.compiled import Parameter, Statement
+from orm_core.queries.compiled import Parameter, Statement, as_given
 
 Convert: TypeAlias = Callable[[Any], Any]
 
 #: the parameter of a row's id, which no field is called
 _KEY = "the key"
 _TIMES = "deleted_at", "updated_at"
-#: shapes that a model's plans are kept for; then they start anew
-MOST_PLANS = 256
+#: shapes that plans are kept for; then they start anew
+MOST_PLANS = 2048
 
 
 def plan_for(model: Any, kind: Callable[..., Any], *shape: Any) -> Any:
-    """The plan of a shape, made by ``kind(model, *shape)`` and kept with the model."""
+    """The plan of a shape, made by ``kind(model, *shape)`` and kept until a model changes."""
     plans = model._meta.plans
-    plan = plans.get((kind, shape))
+    plan = plans.get((kind, model, shape))
     if plan is None:
         plan = kind(model, *shape)
         if len(plans) >= MOST_PLANS:
             plans.clear()
-        plans[kind, shape] = plan
+        plans[kind, model, shape] = plan
     return plan
 
 
@@ -51,20 +51,24 @@ class Insert:
     def __init__(self, model: Any, names: tuple[Any, ...]) -> None:
         given = fields_of(model, names)
         check_new(model, given.values())
-        self._values = _Values(given)
+        filled = {field.name for field in given.values()}
         defaults = [
             field
             for field in model._meta.sorted_fields
-            if field.default is not None and field.name not in {one.name for one in given.values()}
+            if field.default is not None and field.name not in filled
         ]
-        self._one_moment = {"created_at", "updated_at"} <= {one.name for one in defaults}
+        secrets = {one.name: one for one in defaults if isinstance(one, EncryptedTextField)}
+        plain = [one for one in defaults if one.name not in secrets]
+        self._one_moment = {"created_at", "updated_at"} <= {one.name for one in plain}
         self._defaults = [
             (one.name, _default(one))
-            for one in defaults
+            for one in plain
             if not (self._one_moment and one.name == "updated_at")
         ]
-        set_here = (*self._values.fields, *defaults)
-        values = {field: Parameter(field.name, _as_given) for field in set_here}
+        self._secrets = [(name, field.default) for name, field in secrets.items()]
+        self._values = _Values({**given, **secrets})
+        set_here = (*self._values.fields, *plain)
+        values = {field: Parameter(field.name, as_given) for field in set_here}
         query: InsertQuery[Any] = InsertQuery(model)
         query._insert = complete_row(model, values, set(values))
         self._key = model._meta.primary_key.name
@@ -75,6 +79,9 @@ class Insert:
         values = {name: default() for name, default in self._defaults}
         if self._one_moment:
             values["updated_at"] = values["created_at"]
+        if self._secrets:
+            made = {name: one() if callable(one) else one for name, one in self._secrets}
+            payload = {**payload, **made}
         self._values.read(payload, values, self._key)
         return self._statement.first(values)
 
@@ -83,7 +90,7 @@ class ByKey:
     """SELECT of the row with a key."""
 
     def __init__(self, model: Any, visibility: Visibility) -> None:
-        query = model.select().where(model._meta.primary_key == Parameter(_KEY, _as_given))
+        query = model.select().where(model._meta.primary_key == Parameter(_KEY, as_given))
         self._statement = Statement(query._seeing(visibility))
 
     def row(self, key: Any) -> Any:
@@ -125,13 +132,13 @@ class Update:
         given = fields_of(model, names)
         check_changes(model, given.values())
         self._values = _Values(given)
-        changes = {field: Parameter(field.name, _as_given) for field in self._values.fields}
+        changes = {field: Parameter(field.name, as_given) for field in self._values.fields}
         moved = model._meta.fields.get("updated_at")
         self._moves = moved is not None and moved not in changes
         if self._moves:
-            changes[moved] = Parameter("updated_at", _as_given)
+            changes[moved] = Parameter("updated_at", as_given)
         query = cast("Any", soft_delete.UpdateQuery)(model, changes)
-        query = query.where(model._meta.primary_key == Parameter(_KEY, _as_given))
+        query = query.where(model._meta.primary_key == Parameter(_KEY, as_given))
         self._statement = Statement(query._seeing(visibility).returning(model))
 
     def row(self, key: Any, payload: Mapping[str, Any]) -> Any:
@@ -149,7 +156,7 @@ class SoftDelete:
     def __init__(self, model: Any) -> None:
         self._database = model._meta.get_database_instance
         self._statement = _marking(
-            model, model._meta.primary_key == Parameter(_KEY, _as_given), model
+            model, model._meta.primary_key == Parameter(_KEY, as_given), model
         )
         self._below = [_Below(reference) for reference in cascading(model)]
 
@@ -175,7 +182,7 @@ class _Below:
         self._statement = (
             None
             if cascading(reference.model)
-            else _marking(reference.model, reference.in_([Parameter(_KEY, _as_given)]))
+            else _marking(reference.model, reference.in_([Parameter(_KEY, as_given)]))
         )
 
     def mark(self, key: Any, moment: datetime) -> None:
@@ -188,7 +195,7 @@ class _Below:
 
 def _marking(model: Any, where: Any, *returning: Any) -> Statement:
     times = [one for one in _TIMES if one in model._meta.fields]
-    changes = {model._meta.fields[one]: Parameter(one, _as_given) for one in times}
+    changes = {model._meta.fields[one]: Parameter(one, as_given) for one in times}
     update: soft_delete.UpdateQuery[int] = soft_delete.UpdateQuery(model, changes)
     query = update.where(where)
     return Statement(query.returning(*returning) if returning else query)
@@ -221,10 +228,6 @@ class _Values:
                 checked(field, secret)  # passes None where it may be, refuses the rest
             sealed = field.seal(secret, values.get(key))
             values.update((part.name, text) for part, text in sealed.items())
-
-
-def _as_given(value: Any) -> Any:
-    return value
 
 
 def converter(field: Any) -> Convert:
