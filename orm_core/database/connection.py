@@ -28,7 +28,7 @@ from psycopg2 import extensions
 
 from orm_core import peewee_facade as peewee
 from orm_core import settings as settings_module
-from orm_core.database import decoding, deploy_lock, reachability
+from orm_core.database import decoding, deploy_lock
 from orm_core.database.diagnostics import translate
 from orm_core.database.events import signals
 from orm_core.database.pool import Pool, PoolStats
@@ -49,6 +49,13 @@ _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 def _mark(blocks: Iterable[Transaction], *, sent: bool) -> None:
     for block in blocks:
         block.sent = sent
+
+
+def _is_idle(connection: Any) -> bool:
+    """Whether no transaction runs on it."""
+    if connection.closed:
+        return False
+    return bool(connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE)
 
 
 class _ConnectionContext(peewee.ConnectionContext):
@@ -105,6 +112,8 @@ class Database(peewee.PostgresqlDatabase):
         try:
             connection: Any = psycopg2.connect(**params, connection_factory=Connection)
         except psycopg2.Error:
+            from orm_core.database import reachability  # brings ssl, for a failure only
+
             failure = reachability.explain(params, time.monotonic() - started)
         else:
             connection.autocommit = True
@@ -252,7 +261,7 @@ class Database(peewee.PostgresqlDatabase):
             _mark(opening or (), sent=False)
             raise failure
         if opening:
-            if failure is not None and not (self._state.conn.closed or self.transaction_failed()):
+            if isinstance(failure, Exception) and _is_idle(self._state.conn):
                 # A text that does not parse took its BEGIN down with it: let it fail inside.
                 _mark(opening, sent=False)
                 self._open_blocks()

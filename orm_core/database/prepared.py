@@ -11,10 +11,13 @@ from __future__ import annotations
 import itertools
 import logging
 import re
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 from psycopg2 import Error, errorcodes, extensions
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from psycopg2.extras import Json
 
 from orm_core.errors import SerializationFailure
 
@@ -25,6 +28,24 @@ MOST: Final = 100
 _PLACE = re.compile(r"%(s|%)")
 #: the kept statement is not there any more, or no longer answers the columns that it did
 GONE: Final = frozenset({errorcodes.INVALID_SQL_STATEMENT_NAME, errorcodes.FEATURE_NOT_SUPPORTED})
+#: what a value meets whose column has another type than when the statement was prepared
+_OUTDATED: Final = GONE | {
+    errorcodes.UNDEFINED_FUNCTION,
+    errorcodes.DATATYPE_MISMATCH,
+    errorcodes.CANNOT_COERCE,
+    errorcodes.NUMERIC_VALUE_OUT_OF_RANGE,
+    errorcodes.INVALID_TEXT_REPRESENTATION,
+}
+#: types that EXECUTE may give a value without altering it; a str takes any, like a literal
+_SAME: Final[dict[type, frozenset[str]]] = {
+    int: frozenset({"smallint", "integer", "bigint", "numeric", "double precision"}),
+    float: frozenset({"double precision"}),
+    Decimal: frozenset({"numeric"}),
+    bool: frozenset({"boolean"}),
+    date: frozenset({"date"}),
+    datetime: frozenset({"timestamp with time zone"}),
+}
+_LITERALS: Final = (str, type(None), Json)
 
 
 class CompiledSql(str):
@@ -47,39 +68,73 @@ class PreparedStatements:
     def __init__(self) -> None:
         self._calls: dict[str, str] = {}
         self._seen: set[str] = set()
-        self._outdated: list[str] = []
+        self._refused: set[str] = set()
+        self._dropped: list[str] = []
         self._numbers = itertools.count(1)
 
-    def call(self, cursor: Any, sql: CompiledSql) -> str:
+    def call(self, cursor: Any, sql: CompiledSql, params: Any) -> str:
         """What to send for ``sql``: its text the first time, later the call by name."""
         call = self._calls.get(sql)
         if call is not None:
             return call
-        if sql not in self._seen:
-            if len(self._seen) >= 10 * MOST:
-                self._seen.clear()
-            self._seen.add(sql)
+        if sql not in self._seen or sql in self._refused:
+            _add(self._seen, sql)
             return sql
         if len(self._calls) >= MOST:
             self.forget(next(iter(self._calls)))
-        self._drop_outdated(cursor)
+        self._deallocate(cursor)
         name = f"orm_core_{next(self._numbers)}"
-        cursor.execute(f"PREPARE {name} AS {sql.numbered()}")
+        if not self._prepare(cursor, name, sql, params or ()):
+            _add(self._refused, sql)
+            return sql
         call = self._calls[sql] = sql.call(name)
         return call
 
-    def forget(self, sql: str) -> None:
-        """Prepare it anew next time; what the server keeps of it is dropped then."""
-        self._outdated.append(self._calls.pop(sql).split()[1])
+    def _prepare(self, cursor: Any, name: str, sql: CompiledSql, params: Any) -> bool:
+        """Prepare; False when the server took a value's type for another than the value has.
 
-    def _drop_outdated(self, cursor: Any) -> None:
-        while self._outdated:
-            # No plain DEALLOCATE: it may be gone already, by DISCARD for instance.
+        It would round 1.5 to the integer that it expects, without a word.
+        """
+        outside = cursor.connection.get_transaction_status() == TRANSACTION_STATUS_IDLE
+        try:
             cursor.execute(
-                "DO $$ BEGIN IF EXISTS (SELECT FROM pg_prepared_statements WHERE name = "
-                f"'{self._outdated[-1]}') THEN DEALLOCATE {self._outdated[-1]}; END IF; END $$"
+                f"PREPARE {name} AS {sql.numbered()}; SELECT parameter_types::text[] "
+                f"FROM pg_catalog.pg_prepared_statements WHERE name = '{name}'"
             )
-            self._outdated.pop()
+        except Error as error:
+            if outside and (error.pgcode or "").startswith("42"):
+                return False  # sent as text, it may be fine; if not, that tells why
+            _add(self._refused, sql)
+            raise
+        types = cursor.fetchone()[0]
+        if len(types) == len(params) and all(map(_takes, types, params)):
+            return True
+        cursor.execute(f"DEALLOCATE {name}")
+        return False
+
+    def forget(self, sql: str) -> None:
+        """Send its text the next time; what the server keeps of it is dropped then."""
+        self._dropped.append(self._calls.pop(sql).split()[1])
+        self._seen.discard(sql)
+
+    def _deallocate(self, cursor: Any) -> None:
+        while self._dropped:
+            name = self._dropped[-1]
+            # It may be gone already, by DISCARD for instance.
+            cursor.execute(f"SELECT FROM pg_catalog.pg_prepared_statements WHERE name = '{name}'")
+            if cursor.rowcount:
+                cursor.execute(f"DEALLOCATE {name}")
+            self._dropped.pop()
+
+
+def _add(statements: set[str], sql: str) -> None:
+    if len(statements) >= 10 * MOST:
+        statements.clear()
+    statements.add(sql)
+
+
+def _takes(type_name: str, value: Any) -> bool:
+    return isinstance(value, _LITERALS) or type_name in _SAME.get(type(value), ())
 
 
 class Connection(extensions.connection):  # type: ignore[misc]
@@ -105,22 +160,23 @@ def execute_prepared(cursor: Any, sql: CompiledSql, params: Any, before: str) ->
     """
     connection = cursor.connection
     prepared = connection.prepared
-    call = prepared.call(cursor, sql)
+    call = prepared.call(cursor, sql, params)
     try:
         cursor.execute(before + call, params or ())
     except Error as error:
-        if call is sql or error.pgcode not in GONE:
+        if call is sql or error.pgcode not in _OUTDATED:
             raise
+        prepared.forget(sql)
         in_transaction = connection.get_transaction_status() != TRANSACTION_STATUS_IDLE
+        if in_transaction and not before and error.pgcode not in GONE:
+            raise
     else:
         return
     if in_transaction and not before:
-        prepared.forget(sql)
         raise SerializationFailure(
             "A table was changed, or prepared statements were dropped, while the transaction ran; "
             "run it again."
         )
     if in_transaction:
         cursor.execute("ROLLBACK")  # of BEGIN alone: this statement was its first
-    prepared.forget(sql)
     cursor.execute(before + sql, params or ())
