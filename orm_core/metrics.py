@@ -82,10 +82,12 @@ class QueryCollector(Collector):
     """Counts statements, and tells Prometheus; one for the process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._ended = _Cells()  # of threads that are no more
-        self._running: list[tuple[threading.Thread, _Cells]] = []
-        self._mine = threading.local()
+        self._declared: set[tuple[str, str]] = set()
+        self._lock: threading.Lock
+        self._ended: _Cells  # of threads that are no more
+        self._running: list[tuple[threading.Thread, _Cells]]
+        self._mine: threading.local
+        self.start_anew()
 
     def record(self, event: QueryEvent) -> None:
         """Count one statement."""
@@ -103,7 +105,14 @@ class QueryCollector(Collector):
     def declare(self, operation: str, table: str) -> None:
         """Have a series from the start, at 0, so that a rate can be taken of the first event."""
         with self._lock:
-            self._ended.cell((operation, table))
+            self._declared.add((operation, table))
+
+    def start_anew(self) -> None:
+        """Count from 0, as a process does that was forked: its parent counts its own."""
+        self._lock = threading.Lock()  # a thread of the parent may hold the other
+        self._ended = _Cells()
+        self._running = []
+        self._mine = threading.local()
 
     def _begin(self) -> _Cells:
         cells = self._mine.cells = _Cells()
@@ -125,6 +134,8 @@ class QueryCollector(Collector):
         with self._lock:
             self._retire()
             total = _Cells()
+            for key in self._declared:
+                total.cell(key)
             total.add(self._ended)
             for _, cells in self._running:
                 total.add(cells)
@@ -193,6 +204,7 @@ def _counts() -> QueryCollector | SharedCounts:
         return SharedCounts()  # its metrics register themselves
     collector = QueryCollector()
     REGISTRY.register(collector)
+    os.register_at_fork(after_in_child=collector.start_anew)
     return collector
 
 
