@@ -53,7 +53,12 @@ def _json_reader() -> Callable[[str], Any]:
         return json.loads
 
     def loads(text: str) -> Any:
-        return json.loads(text) if _LONG_NUMBER.search(text) else orjson.loads(text)
+        if _LONG_NUMBER.search(text) is None:
+            try:
+                return orjson.loads(text)
+            except orjson.JSONDecodeError:
+                pass  # of the type json, which keeps what was written: 1e999, a lone surrogate
+        return json.loads(text)
 
     return loads
 
