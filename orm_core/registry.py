@@ -16,10 +16,8 @@ from __future__ import annotations
 # pyright: reportUnnecessaryIsInstance=false
 import importlib
 import logging
-import pkgutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +209,8 @@ def _in_namespace(namespace: str, wanted: frozenset[str] | None) -> Iterator[Dom
             return
         raise
     _refuse_plain_folders(package)
+    import pkgutil
+
     for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda one: one.name):
         if wanted is not None and found.name not in wanted:
             continue
@@ -245,6 +245,8 @@ def _imported(name: str) -> Any:
 
 
 def _in_entry_points(group: str, wanted: frozenset[str] | None) -> Iterator[Domain]:
+    from importlib import metadata  # takes as long to import as half of this package
+
     for entry in sorted(metadata.entry_points(group=group), key=lambda one: one.name):
         if wanted is not None and entry.name not in wanted:
             continue
