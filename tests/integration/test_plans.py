@@ -29,13 +29,13 @@ from orm_core import (
     Service,
     TextField,
     db,
+    finder,
     use_key_ring,
     uuid7,
 )
 from orm_core.models.schema import Metadata, create_all
 from orm_core.models.soft_delete import SoftDelete
 from orm_core.queries import plans
-from orm_core.service import finder
 
 NOW = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 
