@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import operator
 import pickle
 from collections.abc import Callable, Iterator
@@ -149,6 +150,29 @@ def told(sql_and_values: Any) -> tuple[str, list[tuple[type, Any]]]:
 def test_a_query_of_a_known_shape_is_rendered_as_peewee_does(build, data):
     for _ in range(3):
         query = build(data.draw)
+        assert told(query.rendered(db)) == told(db.get_sql_context().parse(query))
+
+
+def test_queries_that_differ_in_one_part_are_rendered_apart():
+    parts = itertools.product(
+        [*COMPARISONS, lambda one, other: one % other, lambda one, other: one**other],
+        ["asc", "desc"],
+        [None, "FIRST", "LAST"],
+        ["live", "all", "deleted"],
+        [False, True],
+        [None, 2],
+        [None, 3],
+    )
+    queries_ = [
+        (Thing.select().distinct() if distinct else Thing.select())
+        .where(compare(Thing.title, "x"))
+        .order_by(getattr(Thing.number, turned)(nulls=nulls))
+        .limit(limit)
+        .offset(offset)
+        ._seeing(visibility)
+        for compare, turned, nulls, visibility, distinct, limit, offset in parts
+    ]
+    for query in queries_ * 2:
         assert told(query.rendered(db)) == told(db.get_sql_context().parse(query))
 
 
