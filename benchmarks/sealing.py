@@ -7,7 +7,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-KEY: Final = bytes(range(32))
+KEY: Final = bytes.fromhex("8f1d2c3b4a59687766554433221100ffeeddccbbaa99887766554433221100aa")
 KEY_RING: Final = f"k1:{KEY.hex()}"
 _TABLE: Final = "sessions"
 _cipher: Final = AESGCM(KEY)

@@ -2,7 +2,10 @@
 
 import logging
 
-from orm_core.crypto import KeyRing, Secret
+from orm_core.crypto.in_use import use_index_keys, use_key_ring
+from orm_core.crypto.index import IndexKeys
+from orm_core.crypto.ring import KeyRing
+from orm_core.crypto.secret import Secret, SecretJSON
 from orm_core.database.connection import (
     Database,
     close_db,
@@ -55,7 +58,7 @@ from orm_core.errors import (
 from orm_core.finder import finder
 from orm_core.loggers import Logger, StdlibLogger, StructlogLogger
 from orm_core.models.base import BaseModel
-from orm_core.models.encrypted import EncryptedTextField, use_key_ring
+from orm_core.models.encrypted import EncryptedJSONField, EncryptedTextField
 from orm_core.models.fields import (
     ArrayField,
     AutoField,
@@ -125,12 +128,14 @@ __all__ = [
     "DoubleField",
     "DuplicateKey",
     "EmbeddedError",
+    "EncryptedJSONField",
     "EncryptedTextField",
     "EnumField",
     "ForeignKeyField",
     "ForeignKeyId",
     "ForeignKeyViolation",
     "HostUnknown",
+    "IndexKeys",
     "IntegerField",
     "InvalidStatement",
     "InvalidValue",
@@ -155,6 +160,7 @@ __all__ = [
     "Registry",
     "RegistryError",
     "Secret",
+    "SecretJSON",
     "SecretUnreadable",
     "SelectQuery",
     "SerializationFailure",
@@ -188,6 +194,7 @@ __all__ = [
     "to_dict",
     "to_pydantic",
     "transaction",
+    "use_index_keys",
     "use_key_ring",
     "utcnow",
     "uuid7",

@@ -30,6 +30,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from orm_core.crypto.ring import seals
 from orm_core.database.connection import db
 from orm_core.database.events import NONE, OTHER, QueryEvent, signals
 from orm_core.errors import QueryError
@@ -199,6 +200,19 @@ class PoolCollector(Collector):
             yield GaugeMetricFamily(name, text, value=value)
 
 
+class SealCollector(Collector):
+    """How often each key encrypted, of which 2^32 times are safe."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Prometheus' hook."""
+        family = CounterMetricFamily(
+            "db_encryptions", "Values encrypted by this process, by key.", labels=["key"]
+        )
+        for key_id, count in sorted(seals().items()):
+            family.add_metric([key_id], count)
+        yield family
+
+
 def _counts() -> QueryCollector | SharedCounts:
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         return SharedCounts()  # its metrics register themselves
@@ -210,6 +224,7 @@ def _counts() -> QueryCollector | SharedCounts:
 
 counts: QueryCollector | SharedCounts = _counts()
 REGISTRY.register(PoolCollector())
+REGISTRY.register(SealCollector())
 
 
 def observe(tables: Iterable[str]) -> None:

@@ -38,6 +38,10 @@ class Settings:
     statement_timeout: float | None = None
     prepare: bool = False
     token_keys: str | None = field(default=None, repr=False)
+    token_keys_file: Path | None = None
+    index_keys: str | None = field(default=None, repr=False)
+    index_keys_file: Path | None = None
+    allow_legacy: bool = True
     domains: str | None = None
     migrations_dir: Path = Path("migrations")
     embedded_dir: Path = Path(".orm_core")
@@ -51,6 +55,8 @@ class Settings:
             raise ConfigurationError("ORM_CORE_POOL_SIZE / pool_size must be 1 or more.")
         if not isinstance(self.prepare, bool):
             raise ConfigurationError("ORM_CORE_PREPARE / prepare must be True or False.")
+        if not isinstance(self.allow_legacy, bool):
+            raise ConfigurationError("ORM_CORE_ALLOW_LEGACY / allow_legacy must be True or False.")
         if not _is_number(self.connect_timeout, int) or self.connect_timeout < 1:
             raise ConfigurationError(
                 "ORM_CORE_CONNECT_TIMEOUT / connect_timeout must be whole seconds, 1 or more."
@@ -80,6 +86,10 @@ VARIABLES: Final[tuple[tuple[str, str, str], ...]] = (
     ("statement_timeout", "ORM_CORE_STATEMENT_TIMEOUT", "seconds a statement may take"),
     ("prepare", "ORM_CORE_PREPARE", "1: the server keeps the plans of compiled statements"),
     ("token_keys", "ORM_CORE_TOKEN_KEYS", "key ring of encrypted columns: id:hex,id:hex"),
+    ("token_keys_file", "ORM_CORE_TOKEN_KEYS_FILE", "file of the key ring instead; mode 600, ours"),
+    ("index_keys", "ORM_CORE_INDEX_KEYS", "keys of blind indexes: id:hex,id:hex"),
+    ("index_keys_file", "ORM_CORE_INDEX_KEYS_FILE", "file of these keys instead; mode 600, ours"),
+    ("allow_legacy", "ORM_CORE_ALLOW_LEGACY", "0: values of the Node system are not opened"),
     ("domains", "ORM_CORE_DOMAINS", "names of the domains to discover: users,orders; unset: all"),
     ("migrations_dir", "ORM_CORE_MIGRATIONS_DIR", "folder of the migration files"),
     ("embedded_dir", "ORM_CORE_EMBEDDED_DIR", "folder of the embedded PostgreSQL"),
@@ -133,4 +143,4 @@ def _convert(kind: str, variable: str, text: str) -> object:
     except ValueError:
         unit = "a whole number" if kind == "int" else "a number of seconds"
         raise ConfigurationError(f"{variable} must be {unit}.") from None
-    return Path(text) if kind == "Path" else text
+    return Path(text) if kind.startswith("Path") else text

@@ -9,9 +9,9 @@ import click
 from orm_core import connect_db, registry
 from orm_core.cli import session
 from orm_core.cli.main import told
+from orm_core.crypto.in_use import key_ring
 from orm_core.errors import OrmCoreError
 from orm_core.migrations import runner
-from orm_core.models.encrypted import key_ring
 from orm_core.settings import VARIABLES, environment
 
 

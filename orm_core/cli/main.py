@@ -17,6 +17,7 @@ _COMMANDS = {
     "db": "orm_core.cli.db",
     "demo": "orm_core.cli.demo",
     "doctor": "orm_core.cli.doctor",
+    "keys": "orm_core.cli.keys",
     "metrics": "orm_core.cli.metrics",
     "migrate": "orm_core.cli.migrate",
     "seed": "orm_core.cli.seed",

@@ -26,7 +26,7 @@ from orm_core.database.connection import db
 from orm_core.errors import InvalidValue, NotFound, RegistryError
 from orm_core.models.bulk_insert import insert_rows
 from orm_core.models.columns import CheckedField, is_sql, unknown_field
-from orm_core.models.encrypted import EncryptedTextField, seal_values
+from orm_core.models.encrypted import EncryptedField, seal_values
 from orm_core.models.fields import DateTimeField, UUIDField
 from orm_core.models.identifiers import utcnow, uuid7
 from orm_core.models.insert import InsertQuery
@@ -149,10 +149,10 @@ class BaseModel(peewee.Model):
     def update(cls, data: Any = None, /, **values: Any) -> UpdateQuery[int]:
         """UPDATE live rows; executing answers how many."""
         changes = cls._normalize_data(data, values)
-        secrets: list[Any] = [one for one in changes if isinstance(one, EncryptedTextField)]
+        secrets: list[Any] = [one for one in changes if isinstance(one, EncryptedField)]
         for field in secrets:
             if changes[field] is None:
-                changes |= dict.fromkeys((field.iv_field, field.tag_field))
+                changes |= dict.fromkeys(field.columns)
         return UpdateQuery(cls, changes)
 
     @classmethod
@@ -231,8 +231,8 @@ class BaseModel(peewee.Model):
     def _values(cls, data: Mapping[str, Any]) -> dict[Any, Any]:
         """An instance's data by field; parts of an encrypted column go with the column."""
         fields = cls._meta.fields
-        secrets: set[Any] = {f for f in fields.values() if isinstance(f, EncryptedTextField)}
-        parts = {part.name for f in secrets for part in (f.iv_field, f.tag_field)}
+        secrets: set[Any] = {f for f in fields.values() if isinstance(f, EncryptedField)}
+        parts = {part.name for f in secrets for part in f.columns[1:]}
         return {fields[name]: value for name, value in data.items() if name not in parts}
 
     def __sql__(self, ctx: Any) -> Any:

@@ -22,7 +22,7 @@ from psycopg2.extras import Json
 
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import is_generated
-from orm_core.models.encrypted import EncryptedTextField, SealedPartField, SealedText
+from orm_core.models.encrypted import EncryptedField, SealedPartField, SealedText
 from orm_core.models.fields import (
     ArrayField,
     BooleanField,
@@ -66,7 +66,7 @@ _KEEPING: Final[tuple[Any, ...]] = (
     DateTimeField,
     UUIDField,
     EnumField,
-    EncryptedTextField,
+    EncryptedField,
     SealedPartField,
 )
 _ECHOES: Final[frozenset[Any]] = frozenset(one.to_database for one in _KEEPING)
@@ -282,7 +282,7 @@ def _defaults(field: Any, count: int) -> Sequence[Any]:
 
 def convert_column(field: Any, values: list[Any]) -> list[Any]:
     """The values as the driver takes them. Raises ``InvalidValue`` when one does not fit."""
-    if isinstance(field, EncryptedTextField):
+    if isinstance(field, EncryptedField):
         return [checked(field, value) for value in values]
     kinds = set(map(type, values))
     kind = kinds.pop() if len(kinds) == 1 else None
@@ -333,12 +333,12 @@ def seal_columns(columns: Mapping[Any, Sequence[Any]], key: Any) -> dict[Any, Se
     """The columns, with each secret sealed for its row."""
     result: dict[Any, Sequence[Any]] = {}
     for field, values in columns.items():
-        if not isinstance(field, EncryptedTextField):
+        if not isinstance(field, EncryptedField):
             result[field] = values
             continue
         keys = columns.get(key) or [None] * len(values)
         parts = [field.seal(secret, one) for secret, one in zip(values, keys, strict=True)]
         secret = cast("Any", field)
-        for part in (secret, secret.iv_field, secret.tag_field):
+        for part in secret.columns:
             result[part] = [one[part] for one in parts]
     return result

@@ -1,58 +1,38 @@
-"""Encrypted text columns: a ``Secret`` in Python, value, iv and tag in the table.
+"""Encrypted columns: a ``Secret`` in Python, value, iv and tag in the table.
 
 ``provider_access_token = EncryptedTextField()`` makes the columns ``provider_access_token``,
 ``provider_access_token_iv`` and ``provider_access_token_tag``. A row's secret is bound to its
 table, column and id, so it opens nowhere else. It is sealed when the row is written: by
 ``create``, ``insert``, ``save`` and the services. A bulk ``update()`` can't write one, as it does
 not know the rows' ids, and a plain str is refused everywhere.
+
+``EncryptedTextField(blind_index=True)`` adds ``<name>_index``, a keyed hash by which
+``where(Model.token == Secret("..."))`` finds the row; ``unique=True`` and ``unique="live"`` imply it.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any, Final, Literal, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar, Unpack, overload
 
 from orm_core import peewee_facade as peewee
-from orm_core import settings
-from orm_core.crypto import KeyRing, Sealed, Secret, encode
-from orm_core.errors import KeyRingError, SecretUnreadable
-from orm_core.models.columns import CheckedField, G, Options
+from orm_core.crypto.in_use import index_keys, key_ring
+from orm_core.crypto.ring import Sealed
+from orm_core.crypto.secret import Secret, SecretJSON, encode
+from orm_core.errors import RegistryError, SecretUnreadable
+from orm_core.models.columns import CheckedField, G, Options, Unique
 from orm_core.models.fields import CharField
 
-VALUE_LENGTH: Final = 2048
+S = TypeVar("S", bound=Secret)
+
 PART_LENGTH: Final = 32
-#: the value column holds hex, two digits a byte
-MAX_BYTES: Final = VALUE_LENGTH // 2
-
-_ring: KeyRing | None = None
-
-
-def key_ring() -> KeyRing:
-    """The key ring in use: what ``use_key_ring`` set, else ``ORM_CORE_TOKEN_KEYS``, read once.
-
-    Raises ``KeyRingError`` when there is none.
-    """
-    global _ring
-    if _ring is None:
-        text = settings.load().token_keys
-        if not text:
-            raise KeyRingError(
-                "No keys for encrypted columns: set ORM_CORE_TOKEN_KEYS to id:key, the key as 64 "
-                'hex digits. python -c "from orm_core import KeyRing; print(KeyRing.generate())" '
-                "makes one."
-            )
-        _ring = KeyRing.parse(text)
-    return _ring
-
-
-def use_key_ring(ring: KeyRing | None) -> None:
-    """Use this key ring from now on; None reads ``ORM_CORE_TOKEN_KEYS`` anew."""
-    global _ring
-    _ring = ring
+#: 64 hex digits, a dot, the key's id
+INDEX_LENGTH: Final = 72
 
 
 class SealedText(str):
-    """One of the three stored parts; only sealing makes them, so no plain text passes for one."""
+    """One of the stored parts; only sealing makes them, so no plain text passes for one."""
 
     __slots__ = ()
 
@@ -60,20 +40,38 @@ class SealedText(str):
 class StoredSecret(Secret):
     """The secret of a loaded row; opened when it is revealed."""
 
-    __slots__ = ("_context", "_sealed")
+    __slots__ = ("_context", "_digest", "_sealed")
 
-    def __init__(self, sealed: Sealed, context: tuple[str, str, str]) -> None:
+    def __init__(
+        self, sealed: Sealed, context: tuple[str, str, str], digest: str | None = None
+    ) -> None:
         self._sealed = sealed
         self._context = context
+        self._digest = digest
 
-    def reveal(self) -> str:
+    def plain(self) -> str:
         """Decrypt. Raises ``SecretUnreadable``, which names the row, when that is impossible."""
         try:
-            return key_ring().open_sealed(self._sealed, self._context)
+            text = key_ring().open_sealed(self._sealed, self._context)
+            if self._digest is None or index_keys().fits(self._digest, text, self._context[:2]):
+                return text
+            problem = (
+                "Its blind index is not the one of its value: one of them was altered or moved."
+            )
         except SecretUnreadable as error:
-            table, column, row = self._context
-            failure = SecretUnreadable(f"{table}.{column} of row {row}: {error}")
-        raise failure
+            problem = str(error)
+        raise SecretUnreadable(f"{self._place}: {problem}")
+
+    @property
+    def _place(self) -> str:
+        table, column, row = self._context
+        return f"{table}.{column} of row {row}"
+
+
+class StoredSecretJSON(StoredSecret, SecretJSON):
+    """The secret of JSON of a loaded row; opened when it is revealed."""
+
+    __slots__ = ()
 
 
 class SealedPartField(CharField[Any]):
@@ -88,6 +86,15 @@ class SealedPartField(CharField[Any]):
 
     def python_value(self, value: Any) -> Any:
         return value if value is None else SealedText(value)
+
+
+class BlindIndexField(SealedPartField):
+    """The keyed hash of an encrypted column; NULL in rows written before there was one."""
+
+    @property
+    def stands_for(self) -> Any:
+        """The encrypted field whose values this one tells apart."""
+        return self.model._meta.fields[self.name.removesuffix("_index")]
 
 
 class SecretAccessor(peewee.FieldAccessor):
@@ -108,7 +115,7 @@ class SecretAccessor(peewee.FieldAccessor):
                 f"{self.name}, {field.iv_field.name}, {field.tag_field.name} and the id, or the "
                 "whole row."
             )
-        return field.stored(value, *parts, instance._pk)
+        return field.stored(value, *parts, instance._pk, data.get(field.index_name))
 
     def __set__(self, instance: Any, value: Any) -> None:
         if value is not None and type(value) is not SealedText:
@@ -116,33 +123,29 @@ class SecretAccessor(peewee.FieldAccessor):
         super().__set__(instance, value)
 
 
-class EncryptedTextField(CheckedField[Secret, G]):
-    """A text of at most 1,024 bytes (UTF-8), stored encrypted by AES-256-GCM.
-
-    Assign a ``Secret`` or None; reading gives a ``Secret`` that opens on ``reveal()``.
-    """
+class EncryptedField(CheckedField[S, G]):
+    """What encrypted columns share; see ``EncryptedTextField`` and ``EncryptedJSONField``."""
 
     accessor_class = SecretAccessor
     field_type = "VARCHAR"
     secret = True
-    expected = 'a Secret, as in Secret("..."); a plain str would be stored unencrypted'
+    #: the most that is encrypted, in bytes of UTF-8; the column holds two hex digits a byte
+    max_bytes: ClassVar[int]
+    #: what is assigned, and what a loaded row gives
+    secret_class: ClassVar[type[Secret]]
+    stored_class: ClassVar[type[StoredSecret]]
 
-    @overload
     def __init__(
-        self: EncryptedTextField[Secret],
-        *,
-        null: Literal[False] = False,
-        **options: Unpack[Options[Secret]],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: EncryptedTextField[Secret | None],
-        *,
-        null: Literal[True],
-        **options: Unpack[Options[Secret]],
-    ) -> None: ...
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self, *args: Any, blind_index: bool = False, unique: Unique = False, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.blind_index = blind_index or bool(unique)
+        self._unique_by_index = unique
+        if self.index or self.primary_key:
+            raise RegistryError(
+                f"{type(self).__name__}: the stored value differs each time it is encrypted; index "
+                "it with blind_index=True."
+            )
 
     @property
     def iv_field(self) -> Any:
@@ -154,41 +157,71 @@ class EncryptedTextField(CheckedField[Secret, G]):
         """The field of the authentication tag, in hex."""
         return self.model._meta.fields[f"{self.name}_tag"]
 
+    @property
+    def index_name(self) -> str:
+        """What the field of the blind index is called, where there is one."""
+        return f"{self.name}_index"
+
+    @property
+    def columns(self) -> tuple[Any, ...]:
+        """The field itself, then those of the iv, the tag and, if there is one, the blind index."""
+        names = ["iv", "tag", "index"] if self.blind_index else ["iv", "tag"]
+        fields = self.model._meta.fields
+        return self, *(fields[f"{self.name}_{name}"] for name in names)
+
     def get_modifiers(self) -> list[int]:
         """The length of the value column."""
-        return [VALUE_LENGTH]
+        return [2 * self.max_bytes]
 
     def bind(self, model: Any, name: str, set_attribute: bool = True) -> None:
-        """Peewee's hook; adds the columns of the iv and the tag to the model."""
+        """Peewee's hook; adds the columns of the parts to the model."""
         super().bind(model, name, set_attribute)
-        for place, part in enumerate(("iv", "tag"), start=1):
-            make: Any = SealedPartField
-            field = make(PART_LENGTH, null=self.null, column_name=f"{self.column_name}_{part}")
+        make: Any = SealedPartField
+        parts = {part: make(PART_LENGTH, null=self.null) for part in ("iv", "tag")}
+        if self.blind_index:
+            unique, make = self._unique_by_index, BlindIndexField
+            parts["index"] = make(INDEX_LENGTH, null=True, unique=unique, index=not unique)
+        for place, (part, field) in enumerate(parts.items(), start=1):
+            field.column_name = f"{self.column_name}_{part}"
             field._sort_key = (self._sort_key[0], self._sort_key[1] + place / 4)
             model._meta.add_field(f"{name}_{part}", field)
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The table and the column, which a digest is bound to."""
+        return self.model._meta.table_name, self.column_name
+
     def context(self, key: Any) -> tuple[str, str, str]:
         """What a value of this column in the row ``key`` is bound to."""
-        meta = self.model._meta
-        return meta.table_name, self.column_name, str(meta.primary_key.db_value(key))
+        return *self.place, str(self.model._meta.primary_key.db_value(key))
 
-    def stored(self, value: str | None, iv: Any, tag: Any, key: Any) -> StoredSecret | None:
-        """The secret of the row ``key`` from what its three columns hold."""
+    def stored(
+        self, value: str | None, iv: Any, tag: Any, key: Any, digest: Any = None
+    ) -> StoredSecret | None:
+        """The secret of the row ``key`` from what its columns hold."""
         if value is None:
             return None
-        return StoredSecret(Sealed(value, iv, tag), self.context(key))
+        return self.stored_class(Sealed(value, iv, tag), self.context(key), digest)
+
+    def holds(self, value: Any) -> bool:
+        """Whether this is a secret of the field's kind."""
+        raise NotImplementedError
+
+    def from_text(self, text: str) -> Secret:
+        """The secret that somebody typed. Raises ``InvalidValue`` when the text is none."""
+        return self.secret_class(text)
 
     def check(self, value: Any) -> None:
-        """Raise ``InvalidValue`` unless this is a ``Secret`` that fits."""
-        if not isinstance(value, Secret):
+        """Raise ``InvalidValue`` unless this is a secret of the field's kind that fits."""
+        if not self.holds(value):
             raise self.refuse()
         if isinstance(value, StoredSecret):
             return
-        data = encode(value.reveal())
+        data = encode(value.plain())
         if data is None:
             raise self.refuse("a Secret without lone surrogates")
-        if len(data) > MAX_BYTES:
-            raise self.refuse(f"a Secret of at most {MAX_BYTES} bytes in UTF-8")
+        if len(data) > self.max_bytes:
+            raise self.refuse(f"a Secret of at most {self.max_bytes} bytes in UTF-8")
 
     def python_value(self, value: Any) -> Any:
         return value if value is None else SealedText(value)
@@ -207,22 +240,121 @@ class EncryptedTextField(CheckedField[Secret, G]):
     def seal(
         self, secret: Secret | None, key: Any
     ) -> dict[peewee.Field[Any, Any], SealedText | None]:
-        """The three columns' values for a secret of the row ``key``."""
-        columns: tuple[peewee.Field[Any, Any], ...] = (self, self.iv_field, self.tag_field)
+        """The columns' values for a secret of the row ``key``."""
         if secret is None:
-            return dict.fromkeys(columns)
+            return dict.fromkeys(self.columns)
         self.check(secret)
         if key is None or isinstance(key, peewee.Node):
             raise self.refuse("written with the id of its row, which it is bound to")
-        sealed = key_ring().seal(secret.reveal(), self.context(key))
-        return dict(zip(columns, map(SealedText, sealed), strict=True))
+        text = secret.plain()
+        stored = [*key_ring().seal(text, self.context(key))]
+        if self.blind_index:
+            stored.append(index_keys().digest(text, self.place))
+        return dict(zip(self.columns, map(SealedText, stored), strict=True))
+
+    def digests(self, secret: Any) -> list[str]:
+        """What a row that holds this secret may have in its blind index, one for each key.
+
+        Raises ``InvalidValue`` for what is no secret, or where there is no blind index.
+        """
+        if not self.blind_index:
+            self.to_database(secret)
+        self.check(secret)
+        return index_keys().digests(secret.plain(), self.place)
+
+    if not TYPE_CHECKING:  # to checkers it compares like any column
+
+        def __eq__(self, other: Any) -> Any:
+            if self.blind_index and isinstance(other, Secret):
+                found = peewee.Value(self.digests(other), converter=False, unpack=False)
+                return getattr(self.model, self.index_name) == peewee.fn.ANY(found)
+            return super().__eq__(other)
+
+        __hash__ = CheckedField.__hash__
+
+
+class EncryptedTextField(EncryptedField[Secret, G]):
+    """A text of at most 1,024 bytes (UTF-8), stored encrypted by AES-256-GCM.
+
+    Assign a ``Secret`` or None; reading gives a ``Secret`` that opens on ``reveal()``.
+    ``blind_index=True`` makes it findable by ``==``, ``unique=True`` or ``"live"`` unique as well.
+    """
+
+    max_bytes = 1024
+    secret_class = Secret
+    stored_class = StoredSecret
+    expected = 'a Secret, as in Secret("..."); a plain str would be stored unencrypted'
+
+    @overload
+    def __init__(
+        self: EncryptedTextField[Secret],
+        *,
+        null: Literal[False] = False,
+        blind_index: bool = False,
+        **options: Unpack[Options[Secret]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: EncryptedTextField[Secret | None],
+        *,
+        null: Literal[True],
+        blind_index: bool = False,
+        **options: Unpack[Options[Secret]],
+    ) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+    def holds(self, value: Any) -> bool:
+        return isinstance(value, Secret) and not isinstance(value, SecretJSON)
+
+
+class EncryptedJSONField(EncryptedField[SecretJSON, G]):
+    """A value of JSON of at most 32,768 bytes as text, stored encrypted by AES-256-GCM.
+
+    Assign a ``SecretJSON`` or None; reading gives a ``SecretJSON`` that opens on ``reveal()``.
+    """
+
+    max_bytes = 32_768
+    secret_class = SecretJSON
+    stored_class = StoredSecretJSON
+    expected = "a SecretJSON, as in SecretJSON({...}); a plain value would be stored unencrypted"
+
+    @overload
+    def __init__(
+        self: EncryptedJSONField[SecretJSON],
+        *,
+        null: Literal[False] = False,
+        **options: Unpack[Options[SecretJSON]],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: EncryptedJSONField[SecretJSON | None],
+        *,
+        null: Literal[True],
+        **options: Unpack[Options[SecretJSON]],
+    ) -> None: ...
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.blind_index:
+            raise RegistryError("EncryptedJSONField has no blind index; only a text is looked up.")
+
+    def holds(self, value: Any) -> bool:
+        return isinstance(value, SecretJSON)
+
+    def from_text(self, text: str) -> SecretJSON:
+        """The secret of the value that somebody typed as JSON."""
+        try:
+            return SecretJSON(json.loads(text))
+        except ValueError:
+            pass  # not raised here: the error of json carries the text
+        raise self.refuse("a text of JSON")
 
 
 def seal_values(values: Mapping[Any, Any], key: Any) -> dict[Any, Any]:
     """The values of one row, by field, with every secret replaced by what is stored of it."""
     result: dict[Any, Any] = {}
     for field, value in values.items():
-        if isinstance(field, EncryptedTextField) and type(value) is not SealedText:
+        if isinstance(field, EncryptedField) and type(value) is not SealedText:
             result.update(field.seal(value, key))
         else:
             result[field] = value

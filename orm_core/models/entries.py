@@ -14,15 +14,16 @@ from typing import Any
 from uuid import UUID
 
 from orm_core import peewee_facade as peewee
-from orm_core.crypto import Secret
+from orm_core.crypto.secret import Secret, SecretJSON
 from orm_core.models.columns import is_generated
-from orm_core.models.encrypted import EncryptedTextField
+from orm_core.models.encrypted import EncryptedField, EncryptedJSONField
 from orm_core.models.fields import ArrayField, EnumField, JSONField
 from orm_core.models.payloads import is_required, names_of
 
 #: the type of a column's values, by Peewee's class of the field
 _TYPES: tuple[tuple[type, Any], ...] = (
-    (EncryptedTextField, Secret),
+    (EncryptedJSONField, SecretJSON),
+    (EncryptedField, Secret),
     (peewee.CharField, str),
     (peewee.TextField, str),
     (peewee.IntegerField, int),
@@ -48,7 +49,7 @@ class Entry:
     @property
     def is_secret(self) -> bool:
         """Whether the column is encrypted."""
-        return isinstance(self.field, EncryptedTextField)
+        return isinstance(self.field, EncryptedField)
 
     @property
     def is_kept_by_the_model(self) -> bool:

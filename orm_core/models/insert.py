@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import is_generated, missing_fields
-from orm_core.models.encrypted import EncryptedTextField, seal_values
+from orm_core.models.encrypted import EncryptedField, seal_values
 from orm_core.models.rows import MakesRows
 from orm_core.peewee_facade import SQL, Node
 
@@ -101,7 +101,7 @@ def _moving_updated_at(model: Any, conflict: Any) -> Any:
         model._meta.combined.get(name, name) if isinstance(name, str) else name
         for name in (*(conflict._update or ()), *(conflict._preserve or ()))
     }
-    if any(isinstance(field, EncryptedTextField) for field in touched):
+    if any(isinstance(field, EncryptedField) for field in touched):
         raise InvalidValue(
             "ON CONFLICT can't update an encrypted column, which is bound to its row's id; use "
             "the service's upsert(); no SQL was sent."

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, cast
 from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import is_generated, is_sql, missing_fields, unknown_field
-from orm_core.models.encrypted import EncryptedTextField
+from orm_core.models.encrypted import EncryptedField
 from orm_core.peewee_facade import Node, Predicate
 
 Payload: TypeAlias = Mapping[str, Any]
@@ -29,8 +29,8 @@ def names_of(model: Any) -> dict[str, peewee.Field[Any, Any]]:
     hidden = {
         part.name
         for field in meta.sorted_fields
-        if isinstance(field, EncryptedTextField)
-        for part in (field.iv_field, field.tag_field)
+        if isinstance(field, EncryptedField)
+        for part in field.columns[1:]
     }
     names = {field.name: field for field in meta.sorted_fields if field.name not in hidden}
     for key in meta.refs:
@@ -128,7 +128,7 @@ def read_changes(model: Any, payload: Payload) -> dict[peewee.Field[Any, Any], A
 
 def checked(field: Any, value: Any) -> Any:
     """The value, when it fits the field. Raises ``InvalidValue`` otherwise."""
-    if isinstance(field, EncryptedTextField) and value is not None and not is_sql(value):
+    if isinstance(field, EncryptedField) and value is not None and not is_sql(value):
         field.check(value)
     else:
         driver_value(field, value)
@@ -178,5 +178,6 @@ def _equals(model: Any, name: Any, value: Any) -> Any:
     if value is not None:
         if is_sql(value):
             raise InvalidValue(f"{model.__name__}.{name} takes a value, not an SQL expression.")
-        field.db_value(value)
+        if not isinstance(field, EncryptedField) or not field.blind_index:
+            field.db_value(value)
     return field == value

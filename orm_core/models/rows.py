@@ -26,7 +26,7 @@ from orm_core.database.decoding import uuid_of
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import CheckedField
 from orm_core.models.encrypted import (
-    EncryptedTextField,
+    EncryptedField,
     SealedPartField,
     SealedText,
     SecretAccessor,
@@ -49,7 +49,7 @@ _INLINE: Final = {
     DateTimeField.python_value: (
         "{v} if {v} is None or {v}.tzinfo is UTC else {f}.python_value({v})"
     ),
-    EncryptedTextField.python_value: "{v} if {v} is None else SealedText({v})",
+    EncryptedField.python_value: "{v} if {v} is None else SealedText({v})",
     SealedPartField.python_value: "{v} if {v} is None else SealedText({v})",
 }
 #: accessors whose __set__ stores what the server sends and does nothing else
@@ -272,7 +272,7 @@ def _records(model: Any, fields: Sequence[Any]) -> MakeRows:
     places = {field.name: f"v{place}" for place, field in enumerate(fields)}
     values = dict(zip(places, _values(fields), strict=True))
     readers = {}
-    for secret in [field for field in fields if isinstance(field, EncryptedTextField)]:
+    for secret in [field for field in fields if isinstance(field, EncryptedField)]:
         parts = (secret.name, secret.iv_field.name, secret.tag_field.name)
         key = model._meta.primary_key.name
         if not {*parts, key} <= places.keys():
@@ -282,9 +282,10 @@ def _records(model: Any, fields: Sequence[Any]) -> MakeRows:
             )
         readers[f"open_{secret.name}"] = secret.stored
         given = ", ".join(places[name] for name in parts)
-        values[secret.name] = f"open_{secret.name}({given}, {values[key]})"
-        for part in parts[1:]:
-            del values[part]
+        index = places.get(secret.index_name, "None")
+        values[secret.name] = f"open_{secret.name}({given}, {values[key]}, {index})"
+        for part in secret.columns[1:]:
+            values.pop(part.name, None)
     record = type(f"{model.__name__}Record", (Record,), {"__slots__": tuple(values)})
     stores = "".join(f"        row.{name} = {value}\n" for name, value in values.items())
     body = f"        row = new(Record)\n{stores}        append(row)\n"

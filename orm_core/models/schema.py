@@ -111,7 +111,7 @@ class Metadata(peewee.Metadata):
     def unique_keys(self) -> list[tuple[tuple[Any, ...], bool]]:
         """The fields of each unique index, and whether it covers live rows only."""
         return [
-            (tuple(index._expressions), index._where is not None)
+            (tuple(map(_meant, index._expressions)), index._where is not None)
             for index in self.fields_to_index()
             if isinstance(index, peewee.Index) and index._unique
         ]
@@ -120,7 +120,9 @@ class Metadata(peewee.Metadata):
         """Tell the diagnostics which columns each constraint has."""
         table = self.table_name
         known = {
-            index._name: tuple(getattr(one, "column_name", "") for one in index._expressions)
+            index._name: tuple(
+                getattr(_meant(one), "column_name", "") for one in index._expressions
+            )
             for index in self.fields_to_index()
             if isinstance(index, peewee.Index) and index._unique
         }
@@ -130,6 +132,11 @@ class Metadata(peewee.Metadata):
         keys = [field.column_name for field in self.get_primary_keys()]
         known[shorten(f"{table}_pkey")] = tuple(keys)
         declare_constraints(table, known)
+
+
+def _meant(part: Any) -> Any:
+    """What a part of a key is for callers: a blind index stands for its encrypted column."""
+    return getattr(part, "stands_for", part)
 
 
 def _unique(field: Any) -> Any:

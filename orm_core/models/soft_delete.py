@@ -17,7 +17,7 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar, overload
 from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue
 from orm_core.models import shapes
-from orm_core.models.encrypted import EncryptedTextField
+from orm_core.models.encrypted import EncryptedField
 from orm_core.models.identifiers import utcnow
 from orm_core.models.relations import Related
 from orm_core.models.rows import MakesRows
@@ -192,7 +192,7 @@ class SelectQuery(MakesRows, SeesLiveRows, peewee.ModelSelect[R]):
         A secret is bound to its row, so it is read from the row and not taken here.
         """
         for column in columns:
-            if not isinstance(column, ColumnBase) or isinstance(column, EncryptedTextField):
+            if not isinstance(column, ColumnBase) or isinstance(column, EncryptedField):
                 raise InvalidValue(
                     "values() takes columns, as in values(User.id, User.email), and no encrypted "
                     "one; no SQL was sent."

@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue
-from orm_core.models.encrypted import EncryptedTextField, SealedPartField
+from orm_core.models.encrypted import EncryptedField, SealedPartField
 from orm_core.models.fields import JSONField
 from orm_core.peewee_facade import Ordering, Tuple, Value
 
@@ -104,7 +104,7 @@ class Keyset:
             descending = isinstance(term, Ordering) and term.direction.upper() == "DESC"
             if (
                 not isinstance(field, peewee.AnyField)
-                or isinstance(field, JSONField | EncryptedTextField | SealedPartField)
+                or isinstance(field, JSONField | EncryptedField | SealedPartField)
                 or field.model is not model
                 or field.null
             ):

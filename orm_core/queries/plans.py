@@ -12,11 +12,12 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeAlias, cast
 
-from orm_core.crypto import Secret
-from orm_core.errors import InvalidValue
+from orm_core import peewee_facade as peewee
+from orm_core.crypto.secret import Secret
+from orm_core.errors import InvalidValue, SecretUnreadable
 from orm_core.models import soft_delete
 from orm_core.models.columns import CheckedField
-from orm_core.models.encrypted import EncryptedTextField
+from orm_core.models.encrypted import EncryptedField
 from orm_core.models.fields import DateTimeField, UUIDField
 from orm_core.models.identifiers import utcnow, utcnow_text, uuid7, uuid7_text
 from orm_core.models.insert import InsertQuery, complete_row
@@ -103,16 +104,44 @@ class Find:
 
     def __init__(self, model: Any, names: tuple[str, ...], visibility: Visibility) -> None:
         fields = fields_of(model, names).values()
-        self._converters = [(field.name, converter(field)) for field in fields]
-        query = model.select().where(*(field == Parameter(field.name) for field in fields))
+        self._secrets = [
+            (place, field)
+            for place, field in enumerate(fields)
+            if isinstance(field, EncryptedField)
+        ]
+        self._converters = [(field.name, _sought(field)) for field in fields]
+        query = model.select().where(*map(_equals, fields))
         if not _at_most_one(model, names, visibility):
             query = query.order_by(model._meta.primary_key).limit(1)
         self._statement = Statement(query._seeing(visibility))
 
     def row(self, values: Iterable[Any]) -> Any:
         """The row, or None; ``values`` in the order of the names."""
+        values = tuple(values)
         given = zip(self._converters, values, strict=True)
-        return self._statement.first({name: convert(value) for (name, convert), value in given})
+        row: Any = self._statement.first({name: convert(value) for (name, convert), value in given})
+        for place, field in self._secrets:
+            # A blind index is not bound to its row, so what was found is opened.
+            if row is not None and getattr(row, field.name) != values[place]:
+                raise SecretUnreadable(
+                    f"{'.'.join(field.place)} of row {row._pk}: its blind index is that of another "
+                    "value: one of them was altered or moved."
+                )
+        return row
+
+
+def _equals(field: Any) -> Any:
+    if isinstance(field, EncryptedField) and field.blind_index:
+        digests = Parameter(field.name, _as_given)
+        return getattr(field.model, field.index_name) == peewee.fn.ANY(digests)
+    return field == Parameter(field.name)
+
+
+def _sought(field: Any) -> Convert:
+    """What makes a value ready to be compared with a field."""
+    if isinstance(field, EncryptedField):
+        return field.digests
+    return converter(field)
 
 
 def _at_most_one(model: Any, names: Iterable[str], visibility: Visibility) -> bool:
@@ -205,9 +234,7 @@ class _Values:
     """How a payload's values become those of a statement."""
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
-        secrets: dict[str, Any] = {
-            n: f for n, f in fields.items() if isinstance(f, EncryptedTextField)
-        }
+        secrets: dict[str, Any] = {n: f for n, f in fields.items() if isinstance(f, EncryptedField)}
         self._secrets = list(secrets.items())
         self._plain = [
             (name, field.name, converter(field))
@@ -216,7 +243,7 @@ class _Values:
         ]
         self.fields = [field for name, field in fields.items() if name not in secrets]
         for field in secrets.values():
-            self.fields += [field, field.iv_field, field.tag_field]
+            self.fields += field.columns
 
     def read(self, payload: Mapping[str, Any], values: dict[str, Any], key: str) -> None:
         """Add the payload's values to those of a statement; secrets are bound to ``key`` there."""

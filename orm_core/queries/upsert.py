@@ -21,7 +21,7 @@ from orm_core.models.batches import (
     unnested,
 )
 from orm_core.models.bulk_insert import answered
-from orm_core.models.encrypted import EncryptedTextField
+from orm_core.models.encrypted import EncryptedField
 from orm_core.models.payloads import check_new, read_new
 from orm_core.models.soft_delete import condition, is_soft
 from orm_core.queries.rows import first_returned
@@ -35,7 +35,7 @@ def upsert(model: Any, values: Mapping[Any, Any], on: Iterable[str] | None) -> A
     """
     _refuse_deleting(model, values)
     target, live = _key(model, values, on)
-    if any(isinstance(field, EncryptedTextField) for field in values):
+    if any(isinstance(field, EncryptedField) for field in values):
         return _by_lock(model, values, target)
     return _at_once(model, values, target, live)
 
@@ -104,7 +104,7 @@ class _Batch:
         self.target, self._live = _key(model, dict.fromkeys(fields), on)
         by_field = {field: name for name, field in given.items()}
         columns = [
-            convert_column(one, [payloads[place][by_field[one]] for place in places])
+            _key_values(one, [payloads[place][by_field[one]] for place in places])
             for one in self.target
         ]
         keyed = sorted(
@@ -117,7 +117,7 @@ class _Batch:
 
     def write(self) -> list[Any]:
         """Insert or update; answers the rows in the order of ``places``."""
-        secret = any(isinstance(field, EncryptedTextField) for field in self._fields)
+        secret = any(isinstance(field, EncryptedField) for field in self._fields)
         columns = self._columns
         if secret or columns is None or not all(column.has_text for column in columns):
             rows = [read_new(self._model, payload) for payload in self._payloads]
@@ -153,6 +153,13 @@ class _Batch:
         )
         arrays = [column.array() for column in columns]
         return answered(model, meta.database.execute_sql(sql, arrays))
+
+
+def _key_values(field: Any, values: list[Any]) -> Sequence[Any]:
+    """The values of a key, to be told apart; those of a secret are its digests."""
+    if not isinstance(field, EncryptedField):
+        return convert_column(field, values)
+    return [None if value is None else field.digests(value)[0] for value in values]
 
 
 def _refuse_deleting(model: Any, fields: Container[Any]) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
-from orm_core.crypto import Secret
 from orm_core.errors import InvalidValue, NotFound, OrmCoreError
 from orm_core.loggers import StdlibLogger
 from orm_core.models.columns import CheckedField
@@ -209,7 +208,7 @@ def _typed(column: Column, form: Mapping[str, str]) -> Any:
     # A browser sends line ends as CRLF (HTML, "Constructing the entry list").
     text = _lines(form.get(f"value.{column.name}", "")) or ""
     if column.is_secret:
-        return Secret(text)
+        return column.field.from_text(text)
     if not text and column.kind != "text":
         return None
     return parse(column, text)

@@ -13,12 +13,13 @@ from typing import Any, Final
 
 import peewee
 
+from orm_core.crypto.in_use import key_ring
 from orm_core.database.connection import Database
 from orm_core.errors import KeyRingError, OrmCoreError
 from orm_core.migrations import runner
 from orm_core.migrations.files import names_in
 from orm_core.migrations.statements import statements
-from orm_core.models.encrypted import EncryptedTextField, key_ring
+from orm_core.models.encrypted import EncryptedField
 from orm_core.studio.reader import reader_rows
 from orm_core.studio.tables import Table, Tables
 
@@ -161,7 +162,7 @@ def keys(reader: Database, tables: Tables) -> list[KeyUse]:
         use
         for table in tables
         for column in table.columns
-        if isinstance(column.field, EncryptedTextField)
+        if isinstance(column.field, EncryptedField)
         for use in _keys_of(reader, table, column.field)
     ]
 

@@ -20,7 +20,6 @@ from typing import Any, Final
 
 import peewee
 
-from orm_core.crypto import Secret
 from orm_core.errors import DuplicateKey, InvalidValue
 from orm_core.registry import Registry
 from orm_core.studio import plausible
@@ -163,7 +162,7 @@ class _Gardener:
         if column.target is not None:
             return self._reference(column, number)
         if column.is_secret:
-            return Secret(f"seed-{self._seed}-{number}-{dice.getrandbits(64):016x}")
+            return field.secret_class(f"seed-{self._seed}-{number}-{dice.getrandbits(64):016x}")
         return self._plain(field, field.name, column.kind, number, moment, person)
 
     def _reference(self, column: Column, number: int) -> Any:

@@ -15,7 +15,7 @@ import peewee
 from orm_core.errors import InvalidValue, NotFound, UnknownField
 from orm_core.models import fields
 from orm_core.models.columns import is_generated, unknown_field
-from orm_core.models.encrypted import EncryptedTextField
+from orm_core.models.encrypted import EncryptedField
 from orm_core.models.soft_delete import is_soft
 from orm_core.registry import Registry, table_of
 
@@ -114,8 +114,8 @@ class Table:
         parts = {
             part.name
             for secret in meta.sorted_fields
-            if isinstance(secret, EncryptedTextField)
-            for part in (secret.iv_field, secret.tag_field)
+            if isinstance(secret, EncryptedField)
+            for part in secret.columns[1:]
         }
         shown = [one for one in meta.sorted_fields if one.name not in parts]
         columns = tuple(Column(one, kind_of(one)) for one in shown)

@@ -171,6 +171,7 @@ def test_each_metric_is_documented_with_its_labels():
         "db_queries_total": "operation, table",
         "db_query_duration_seconds": "operation, table",
         "db_query_errors_total": "operation, table, kind",
+        "db_encryptions_total": "key",
     } | {family.name: "none" for family in metrics.PoolCollector().collect()}
     exported = {family.name for family in REGISTRY.collect() if family.name.startswith("db_")}
     assert exported == {name.removesuffix("_total") for name in labels}

@@ -34,8 +34,8 @@ from orm_core import (
 )
 
 CANARY = "canary-ya29.a0AfH6"
-KEY_1 = f"k1:{bytes(range(32)).hex()}"
-KEY_2 = f"k2:{bytes(range(1, 33)).hex()}"
+KEY_1 = "k1:8f1d2c3b4a59687766554433221100ffeeddccbbaa99887766554433221100aa"
+KEY_2 = "k2:00112233445566778899aabbccddeeff102132435465768798a9babbdcddfeff"
 COLUMN = "provider_access_token"
 REFRESH = "provider_refresh_token"
 PARTS = [COLUMN, f"{COLUMN}_iv", f"{COLUMN}_tag"]
@@ -651,14 +651,14 @@ console.log(JSON.stringify([value, iv.toString("hex"), cipher.getAuthTag().toStr
 #: "ya29.legacy é" under KEY_1, written by Node with an iv of 12 and of 16 bytes
 LEGACY = {
     12: (
-        "072ae31b6ae3eddffbd0ee78d1ca",
-        "91f0eff2c570a7d4ea21666c",
-        "2e912f70b8f31d5adfd05174ee29c41e",
+        "68f6e74d365e2f710239afe47ff6",
+        "5bd22562143f641fff963829",
+        "ca6a3f42650ca738f83a20149cd7211e",
     ),
     16: (
-        "4e480e44d2e38c7f290c8b43757d",
-        "7df65f894fb7960af96369645630051d",
-        "c53c3265dbb34e7055913132de2c071c",
+        "95fb6e3ec7aff666e19673980d19",
+        "9585bb79f81c6784922f8937612fee87",
+        "9a5312d1b5c1e1304c9eea96d5c6528b",
     ),
 }
 

@@ -33,6 +33,7 @@ from orm_core import (
     DeferredForeignKey,
     Domain,
     DoubleField,
+    EncryptedJSONField,
     EncryptedTextField,
     EnumField,
     ForeignKeyField,
@@ -43,6 +44,7 @@ from orm_core import (
     ManyToManyField,
     Page,
     Secret,
+    SecretJSON,
     SelectQuery,
     Service,
     SmallIntegerField,
@@ -99,6 +101,9 @@ class Thing(BaseModel):
     numbers = ArrayField(IntegerField(), null=True)
     secret = EncryptedTextField()
     hint = EncryptedTextField(null=True)
+    card = EncryptedJSONField()
+    api_key = EncryptedTextField(null=True, unique="live", blind_index=True)
+    spare_card = EncryptedJSONField(null=True)
     owner = ForeignKeyField(User, backref="things")
     owner_id: ForeignKeyId[UUID]
     buyer = ForeignKeyField(User, null=True, on_delete="SET NULL")
@@ -168,6 +173,9 @@ def attributes(thing: Thing, user: User, part: Part) -> None:
     assert_type(thing.secret, Secret)
     assert_type(thing.secret.reveal(), str)
     assert_type(thing.hint, Secret | None)
+    assert_type(thing.card, SecretJSON)
+    assert_type(thing.spare_card, SecretJSON | None)
+    assert_type(Thing.get_or_none(Thing.api_key == Secret("x")), Thing | None)
     assert_type(thing.owner, User)
     assert_type(thing.owner.email, str)
     assert_type(thing.owner_id, UUID)

@@ -18,7 +18,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from orm_core import KeyRing, KeyRingError, Secret, SecretUnreadable
-from orm_core.crypto import Sealed
+from orm_core.crypto.keys import _is_weak
+from orm_core.crypto.ring import Sealed
 
 HERE = ("sessions", "provider_access_token", "0190c6f0-0000-7000-8000-000000000001")
 KEY_1 = "8f1d2c3b4a59687766554433221100ffeeddccbbaa99887766554433221100aa"
@@ -110,7 +111,9 @@ def test_the_cipher_agrees_with_wycheproof(vector):
     [vector for vector in VECTORS if not vector["aad"]],
     ids=lambda vector: f"tc{vector['tcId']}",
 )
-def test_a_key_ring_opens_a_wycheproof_vector_in_the_legacy_form(vector):
+def test_a_key_ring_opens_a_wycheproof_vector_in_the_legacy_form(vector, monkeypatch):
+    # Some vectors have keys that count up, which a ring refuses.
+    monkeypatch.setattr("orm_core.crypto.keys._is_weak", lambda key: False)
     keys = ring(f"k1:{vector['key']}")
     sealed = Sealed(vector["ct"], vector["iv"], vector["tag"])
     try:
@@ -481,7 +484,7 @@ def test_no_key_shows_in_an_error_or_a_repr(some):
 @given(st.lists(st.tuples(key_ids, hex_keys), min_size=1, max_size=5, unique_by=(lambda e: e[0])))
 def test_a_ring_keeps_the_order_of_its_keys(pairs):
     keys = {key: key_id for key_id, key in reversed(pairs)}
-    pairs = [(key_id, key) for key, key_id in keys.items() if len(set(bytes.fromhex(key))) > 1]
+    pairs = [(key_id, key) for key, key_id in keys.items() if not _is_weak(bytes.fromhex(key))]
     if pairs:
         parsed = KeyRing.parse(" , ".join(f" {key_id} : {key} " for key_id, key in pairs))
         assert list(parsed) == [key_id for key_id, _ in pairs]

@@ -1,0 +1,1 @@
+"""Secrets, the keys that encrypt and find them, and where the keys come from."""
