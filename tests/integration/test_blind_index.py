@@ -281,6 +281,26 @@ def test_an_upsert_goes_by_a_unique_secret(tables):
     assert Key.select().count() == 1
 
 
+def test_many_upserts_go_by_a_unique_secret(tables):
+    first = KeysService.create({"token": Secret("1"), "name": "a"})
+    rows = KeysService.upsert_many(
+        [{"token": Secret(str(n)), "name": "b"} for n in range(3)], on=["token"]
+    )
+    assert [row.token.reveal() for row in rows] == ["0", "1", "2"]
+    assert rows[1].id == first.id
+    with pytest.raises(InvalidValue, match="have the same key"):
+        KeysService.upsert_many([{"token": Secret("x")}, {"token": Secret("x")}], on=["token"])
+    assert {row.name for row in Key.select()} == {"b"}
+
+
+def test_many_rows_are_created_with_their_indexes(tables):
+    KeysService.create_many(
+        [{"token": Secret(str(n)), "profile": SecretJSON([n])} for n in range(150)]
+    )
+    for n in (0, 77, 149):
+        assert KeysService.find_by_token(Secret(str(n))).profile.reveal() == [n]
+
+
 def test_clearing_a_secret_clears_its_index(tables):
     key = new_key(hint=Secret("x"))
     Key.update(hint=None).execute()
@@ -405,6 +425,18 @@ def test_a_text_where_json_should_be_does_not_show(tables):
     write_raw(key, **dict(zip(PROFILE, sealed, strict=True)))
     with pytest.raises(SecretUnreadable, match="does not hold JSON") as caught:
         fresh(key).profile.reveal()
+    assert CANARY not in shown_by(caught.value)
+
+
+@pytest.mark.parametrize(("text", "value"), [('{"a": 1}', {"a": 1}), ("7", 7), ('""', "")])
+def test_a_form_gives_json(text, value):
+    assert Key.profile.from_text(text).reveal() == value
+
+
+@pytest.mark.parametrize("text", ["", CANARY, "{", "NaN"])
+def test_a_form_that_gives_no_json_does_not_show(text):
+    with pytest.raises(InvalidValue) as caught:
+        Key.profile.from_text(text)
     assert CANARY not in shown_by(caught.value)
 
 
