@@ -58,7 +58,7 @@ class Insert:
             for field in model._meta.sorted_fields
             if field.default is not None and field.name not in filled
         ]
-        secrets = {one.name: one for one in defaults if isinstance(one, EncryptedTextField)}
+        secrets = {one.name: one for one in defaults if isinstance(one, EncryptedField)}
         plain = [one for one in defaults if one.name not in secrets]
         self._one_moment = {"created_at", "updated_at"} <= {one.name for one in plain}
         self._defaults = [
@@ -132,7 +132,7 @@ class Find:
 
 def _equals(field: Any) -> Any:
     if isinstance(field, EncryptedField) and field.blind_index:
-        digests = Parameter(field.name, _as_given)
+        digests = Parameter(field.name, as_given)
         return getattr(field.model, field.index_name) == peewee.fn.ANY(digests)
     return field == Parameter(field.name)
 

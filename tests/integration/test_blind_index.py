@@ -32,6 +32,7 @@ from orm_core import (
     TextField,
     db,
     finder,
+    initialize_db,
     to_dict,
     use_index_keys,
     use_key_ring,
@@ -158,6 +159,15 @@ def test_a_row_is_found_by_its_secret(tables, look_up, ways):
         assert LOOK_UPS[look_up](Secret(CANARY + "x")) is None
         assert LOOK_UPS[look_up](Secret("")) is None
     assert CANARY not in str(sent)
+
+
+def test_a_prepared_look_up_finds_too(clone_db, orm_core_server):
+    initialize_db(orm_core_server.url(clone_db.database), prepare=True)
+    db.create_tables([Key])
+    keys = [new_key(str(number)) for number in range(3)]
+    with db.connection_context():
+        for _ in range(8):
+            assert [KeysService.find_by_token(Secret(str(n))) for n in range(3)] == keys
 
 
 def test_a_row_written_by_every_way_is_found(tables):
