@@ -58,7 +58,9 @@ class Insert:
             for field in model._meta.sorted_fields
             if field.default is not None and field.name not in filled
         ]
-        secrets = {one.name: one for one in defaults if isinstance(one, EncryptedField)}
+        secrets: dict[str, Any] = {
+            one.name: one for one in defaults if isinstance(one, EncryptedField)
+        }
         plain = [one for one in defaults if one.name not in secrets]
         self._one_moment = {"created_at", "updated_at"} <= {one.name for one in plain}
         self._defaults = [
