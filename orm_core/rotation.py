@@ -31,7 +31,7 @@ from orm_core.errors import (
 from orm_core.models.encrypted import EncryptedField
 from orm_core.peewee_facade import SQL, fn
 
-logger = logging.getLogger("orm_core.rotation")
+logger: logging.Logger = logging.getLogger("orm_core.rotation")
 _Encrypted: TypeAlias = EncryptedField[Any, Any]
 
 BATCH: Final = 500

@@ -35,7 +35,7 @@ _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
 _IV: Final = re.compile(r"([0-9a-f]{24})\.([A-Za-z0-9_-]{1,7})")
 _LEGACY_IV: Final = re.compile(r"[0-9a-f]{24}|[0-9a-f]{32}")
 
-logger = logging.getLogger("orm_core.crypto")
+logger: logging.Logger = logging.getLogger("orm_core.crypto")
 
 
 class Sealed(NamedTuple):

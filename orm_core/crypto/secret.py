@@ -93,7 +93,8 @@ class SecretJSON(Secret):
     def __repr__(self) -> str:
         return "SecretJSON('********')"
 
-    __str__ = __repr__
+    def __str__(self) -> str:
+        return repr(self)
 
     def _compared(self) -> str:
         return _as_json(self.reveal()) or ""

@@ -85,7 +85,7 @@ class Column:
         kinds.discard(NoneType)
         self._kind: type = kinds.pop() if kinds else str
         #: whether all values have a text
-        self.has_text = not kinds and self._kind in _TEXT
+        self.has_text: bool = not kinds and self._kind in _TEXT
 
     @property
     def echoes(self) -> bool:

@@ -139,7 +139,7 @@ class EncryptedField(CheckedField[S, G]):
         self, *args: Any, blind_index: bool = False, unique: Unique = False, **kwargs: Any
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.blind_index = blind_index or bool(unique)
+        self.blind_index: bool = blind_index or bool(unique)
         self._unique_by_index = unique
         if self.index or self.primary_key:
             raise RegistryError(
@@ -315,8 +315,8 @@ class EncryptedJSONField(EncryptedField[SecretJSON, G]):
     """
 
     max_bytes = 32_768
-    secret_class = SecretJSON
-    stored_class = StoredSecretJSON
+    secret_class: ClassVar[type[Secret]] = SecretJSON
+    stored_class: ClassVar[type[StoredSecret]] = StoredSecretJSON
     expected = "a SecretJSON, as in SecretJSON({...}); a plain value would be stored unencrypted"
 
     @overload

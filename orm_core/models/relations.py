@@ -23,8 +23,8 @@ class AnyOf(peewee.Node):
     """``ANY(...)`` of the values of a field, as one array."""
 
     def __init__(self, column: Column) -> None:
-        self.array = column.array()
-        self.sql_type = sql_type(column.field)
+        self.array: str = column.array()
+        self.sql_type: str = sql_type(column.field)
 
     def __sql__(self, ctx: Any) -> Any:
         ctx.literal("ANY(").value(self.array, converter=False, add_param=True)

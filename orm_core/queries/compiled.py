@@ -148,7 +148,9 @@ class Statement:
         context = _Context(**self.database.get_context_options())
         sql, values = context.parse(query)
         places = dict(enumerate(values))
-        self.slots = {place: one for place, one in places.items() if isinstance(one, _Slot)}
+        self.slots: dict[int, _Slot] = {
+            place: one for place, one in places.items() if isinstance(one, _Slot)
+        }
         # A value must be of its column's type, which the server infers when it prepares.
         typed = context.typed and all(slot.typed for slot in self.slots.values())
         self.sql: str = CompiledSql(sql) if typed else sql

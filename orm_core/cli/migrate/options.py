@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import click
 
@@ -14,12 +14,17 @@ from orm_core.cli import progress, session
 if TYPE_CHECKING:
     from orm_core.migrations.migrations import Migrations
 
-folder_option = click.option(
+#: what adds an option to a command
+Option: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+folder_option: Option = click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the migration files. Default: ORM_CORE_MIGRATIONS_DIR, else migrations.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+json_option: Option = click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, for programs."
+)
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
