@@ -19,6 +19,8 @@ from typing import Final
 from orm_core.errors import ConfigurationError
 
 SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+#: what a database can be reached by; the first is the default
+DRIVERS: Final = ("psycopg2", "psycopg3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Settings:
     connect_timeout: int = 5
     statement_timeout: float | None = None
     prepare: bool = False
+    driver: str = DRIVERS[0]
     token_keys: str | None = field(default=None, repr=False)
     token_keys_file: Path | None = None
     index_keys: str | None = field(default=None, repr=False)
@@ -57,6 +60,10 @@ class Settings:
             raise ConfigurationError("ORM_CORE_PREPARE / prepare must be True or False.")
         if not isinstance(self.allow_legacy, bool):
             raise ConfigurationError("ORM_CORE_ALLOW_LEGACY / allow_legacy must be True or False.")
+        if self.driver not in DRIVERS:
+            raise ConfigurationError(
+                f"ORM_CORE_DRIVER / driver must be one of {', '.join(DRIVERS)}."
+            )
         if not _is_number(self.connect_timeout, int) or self.connect_timeout < 1:
             raise ConfigurationError(
                 "ORM_CORE_CONNECT_TIMEOUT / connect_timeout must be whole seconds, 1 or more."
@@ -85,6 +92,7 @@ VARIABLES: Final[tuple[tuple[str, str, str], ...]] = (
     ("connect_timeout", "ORM_CORE_CONNECT_TIMEOUT", "seconds to wait for the server's answer"),
     ("statement_timeout", "ORM_CORE_STATEMENT_TIMEOUT", "seconds a statement may take"),
     ("prepare", "ORM_CORE_PREPARE", "1: the server keeps the plans of compiled statements"),
+    ("driver", "ORM_CORE_DRIVER", "psycopg2, or psycopg3 (pip install 'orm_core[psycopg3]')"),
     ("token_keys", "ORM_CORE_TOKEN_KEYS", "key ring of encrypted columns: id:hex,id:hex"),
     ("token_keys_file", "ORM_CORE_TOKEN_KEYS_FILE", "file of the key ring instead; mode 600, ours"),
     ("index_keys", "ORM_CORE_INDEX_KEYS", "keys of blind indexes: id:hex,id:hex"),

@@ -29,6 +29,7 @@ import pytest
 from pytest_postgresql import factories
 from pytest_postgresql.janitor import DatabaseJanitor
 
+from orm_core import settings
 from orm_core.database.connection import Database, db, initialize_db
 from orm_core.database.url import DatabaseUrl, parse
 
@@ -90,7 +91,7 @@ def _reach(url: DatabaseUrl) -> None:
     """Raise a ``ConnectionFailed`` that says why when the server can't be reached."""
     params = url.replace_database("postgres").connect_params()
     name = params.pop("dbname")
-    database = Database(str(name), **params)
+    database = Database(str(name), driver=settings.load().driver, **params)
     try:
         database.execute_sql("SELECT 1")
     finally:
@@ -105,13 +106,15 @@ def load_schema(
     *, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any
 ) -> None:
     """Bring a database to the schema of the migrations, else of the registered models."""
-    from orm_core import settings
     from orm_core.migrations import runner
     from orm_core.models.schema import create_all
     from orm_core.registry import registry
 
-    folder = _HERE / settings.load().migrations_dir
-    database = Database(dbname, host=host, port=int(port), user=user, password=password)
+    config = settings.load()
+    folder = _HERE / config.migrations_dir
+    database = Database(
+        dbname, driver=config.driver, host=host, port=int(port), user=user, password=password
+    )
     try:
         if folder.is_dir():
             runner.apply(database, folder)

@@ -23,19 +23,18 @@ from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar, cast, overload
 
-import psycopg2
-from psycopg2 import extensions
-
 from orm_core import peewee_facade as peewee
 from orm_core import settings as settings_module
-from orm_core.database import decoding, deploy_lock
+from orm_core.database import deploy_lock, drivers
 from orm_core.database.diagnostics import translate
+from orm_core.database.drivers.protocol import IDLE, IN_ERROR
 from orm_core.database.events import signals
 from orm_core.database.pool import Pool, PoolStats
-from orm_core.database.prepared import CompiledSql, Connection, execute_prepared
+from orm_core.database.prepared import CompiledSql
 from orm_core.database.transactions import Isolation, Transaction, unsent
 from orm_core.database.url import DatabaseUrl, parse
 from orm_core.errors import ConfigurationError, InvalidStatement, InvalidValue, TransactionError
+from orm_core.settings import DRIVERS
 
 logger: logging.Logger = logging.getLogger("orm_core.database")
 _is_debugging = logger.isEnabledFor
@@ -55,7 +54,7 @@ def _is_idle(connection: Any) -> bool:
     """Whether no transaction runs on it."""
     if connection.closed:
         return False
-    return bool(connection.get_transaction_status() == extensions.TRANSACTION_STATUS_IDLE)
+    return bool(connection.get_transaction_status() == IDLE)
 
 
 class _ConnectionContext(peewee.ConnectionContext):
@@ -71,7 +70,8 @@ class Database(peewee.PostgresqlDatabase):
     """A PostgreSQL database behind a pool; the one place that all statements pass.
 
     Takes what ``peewee.PostgresqlDatabase`` takes, ``pool_size`` (connections), ``pool_timeout``
-    (seconds) and ``prepare`` (``orm_core.database.prepared``). Services use the ready-made ``db``.
+    (seconds), ``prepare`` (``orm_core.database.prepared``) and ``driver`` (its name). Services use
+    the ready-made ``db``.
     """
 
     pool: Pool
@@ -85,6 +85,7 @@ class Database(peewee.PostgresqlDatabase):
         pool_size: int = 10,
         pool_timeout: float = 10.0,
         prepare: bool = False,
+        driver: str = DRIVERS[0],
         **connect_params: Any,
     ) -> None:
         """Point at a database (again); open connections of an earlier one are closed."""
@@ -94,6 +95,7 @@ class Database(peewee.PostgresqlDatabase):
             self.close_all()
         self.connect_params: dict[str, Any] = {}
         super().init(database, **connect_params)
+        self.driver = drivers.load(driver)
         self._prepare = prepare
         self.pool = Pool(self._open, size=pool_size, timeout=pool_timeout)
         self._deployers: set[int] = set()
@@ -110,17 +112,13 @@ class Database(peewee.PostgresqlDatabase):
         }
         started = time.monotonic()
         try:
-            connection: Any = psycopg2.connect(**params, connection_factory=Connection)
-        except psycopg2.Error:
+            connection = self.driver.connect(params, prepare=self._prepare)
+        except self.driver.Error:
             from orm_core.database import reachability  # brings ssl, for a failure only
 
             failure = reachability.explain(params, time.monotonic() - started)
         else:
-            connection.autocommit = True
             self._set_server_version(connection)
-            decoding.set_up(connection)
-            if self._prepare:
-                connection.prepare_statements()
             return connection
         raise failure
 
@@ -249,11 +247,11 @@ class Database(peewee.PostgresqlDatabase):
             cursor = make_cursor()
             started = perf_counter()
             if sql.__class__ is CompiledSql and cursor.connection.prepared is not None:
-                execute_prepared(cursor, cast("CompiledSql", sql), params, before)
+                cursor = cursor.connection.execute_compiled(cursor, sql, params, before)
             else:
                 cursor.execute(before + sql if before else sql, params or ())
         except Exception as error:
-            failure = translate(error, self._state.conn) or error
+            failure = translate(error, self.driver, self._state.conn) or error
         except BaseException as error:
             failure = error
         seconds = perf_counter() - started
@@ -338,8 +336,7 @@ class Database(peewee.PostgresqlDatabase):
         connection = self._state.conn
         if connection is None or connection.closed:
             return False
-        status = connection.get_transaction_status()
-        return bool(status == extensions.TRANSACTION_STATUS_INERROR)
+        return bool(connection.get_transaction_status() == IN_ERROR)
 
     def transaction(
         self, isolation: Isolation | None = None, *, read_only: bool = False
@@ -392,13 +389,14 @@ def initialize_db(
     connect_timeout: int | None = None,
     statement_timeout: float | None = None,
     prepare: bool | None = None,
+    driver: str | None = None,
 ) -> Database:
     """Point ``db`` at a database. Opens no connection; see ``connect_db``.
 
     What is not given comes from the environment or ``.env`` (``docs/settings.md``), the URL from
     ``DATABASE_URL``. ``ssl``: None verifies the server's certificate unless the host is this
     machine, True always, False never; or a mode of libpq. Times are in seconds. Raises
-    ``ConfigurationError`` when there is no URL or a setting is malformed.
+    ``ConfigurationError`` when there is no URL, a setting is malformed or the driver not installed.
     """
     given = {
         "url": url,
@@ -408,6 +406,7 @@ def initialize_db(
         "connect_timeout": connect_timeout,
         "statement_timeout": statement_timeout,
         "prepare": prepare,
+        "driver": driver,
     }
     config = settings_module.load(given)
     if not config.url:
@@ -434,6 +433,7 @@ def initialize_db(
         pool_size=config.pool_size,
         pool_timeout=config.pool_timeout,
         prepare=config.prepare,
+        driver=config.driver,
         **params,
     )
     return db

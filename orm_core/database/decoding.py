@@ -1,4 +1,4 @@
-"""How the driver reads UUIDs and JSON on our connections, and on no others of the process."""
+"""How UUIDs and JSON are read, by whatever driver, on our connections only."""
 
 from __future__ import annotations
 
@@ -8,12 +8,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable
-from typing import Any, Final
-
-from psycopg2 import extensions, extras
-
-#: oid of the type uuid (pg_type.dat of PostgreSQL)
-_UUID_OID: Final = 2950
+from typing import Any
 
 _new = object.__new__
 # UUID() parses, checks and guards its attributes, which is most of the cost of reading rows of
@@ -39,13 +34,6 @@ def uuid_of(text: str) -> uuid.UUID:
     return uuid_of_int(int(text.replace("-", ""), 16))
 
 
-def _read_uuid(text: str | None, _: Any) -> uuid.UUID | None:
-    return None if text is None else uuid_of_int(int(text.replace("-", ""), 16))
-
-
-_UUID = extensions.new_type((_UUID_OID,), "UUID", _read_uuid)
-
-
 def _json_reader() -> Callable[[str], Any]:
     try:
         import orjson
@@ -63,12 +51,5 @@ def _json_reader() -> Callable[[str], Any]:
     return loads
 
 
-_read_json = _json_reader()
-
-
-def set_up(connection: Any) -> None:
-    """Read UUIDs and JSON the fast way on this connection; JSON by orjson where it is there."""
-    extensions.register_type(_UUID, connection)
-    if _read_json is not json.loads:
-        extras.register_default_json(connection, loads=_read_json)
-        extras.register_default_jsonb(connection, loads=_read_json)
+#: a JSON text as Python's values; by orjson where that is installed
+read_json = _json_reader()

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import psycopg2
 from psycopg2 import errorcodes
 
 from orm_core import errors
+from orm_core.database.drivers.protocol import Driver
 
 #: (table, constraint) -> its columns, told by the models
 _constraints: dict[tuple[str, str], tuple[str, ...]] = {}
@@ -70,10 +70,10 @@ def declare_constraints(table: str, constraints: Mapping[str, tuple[str, ...]]) 
         _constraints[table, name] = columns
 
 
-def translate(error: BaseException, connection: Any) -> errors.OrmCoreError | None:
+def translate(error: BaseException, driver: Driver, connection: Any) -> errors.OrmCoreError | None:
     """Our error for what the driver raised, or None when it is no matter of the database."""
-    if isinstance(error, psycopg2.Error):
-        return _translate_driver(error, connection)
+    if isinstance(error, driver.Error):
+        return _translate_driver(error, driver.sqlstate(error), connection)
     if isinstance(error, UnicodeEncodeError):
         return errors.InvalidValue(
             "A text has a lone surrogate, which UTF-8 can't carry; no SQL was sent."
@@ -90,12 +90,11 @@ def translate(error: BaseException, connection: Any) -> errors.OrmCoreError | No
     return None
 
 
-def _translate_driver(error: psycopg2.Error, connection: Any) -> errors.OrmCoreError:
-    state: str | None = error.pgcode
+def _translate_driver(error: Any, state: str | None, connection: Any) -> errors.OrmCoreError:
     kind = _BY_STATE.get(state or "") or _BY_CLASS.get((state or "")[:2])
     if state is None and (connection is None or connection.closed):
         kind = errors.ConnectionLost
-    if kind is None and state is None and isinstance(error, psycopg2.ProgrammingError):
+    if kind is None and state is None and _is_refused_here(error):
         return errors.InvalidValue(
             "A parameter has a type that the driver can't send; no SQL was sent."
         )
@@ -113,6 +112,11 @@ def _translate_driver(error: psycopg2.Error, connection: Any) -> errors.OrmCoreE
         columns=columns,
         constraint=constraint,
     )
+
+
+def _is_refused_here(error: Any) -> bool:
+    """Whether the driver did not know how to send it; the names of classes are PEP 249's."""
+    return any(kind.__name__ == "ProgrammingError" for kind in type(error).__mro__)
 
 
 def _message(

@@ -16,8 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from psycopg2 import extensions
-
+from orm_core.database.drivers.protocol import IDLE, IN_ERROR, IN_TRANSACTION
 from orm_core.errors import PoolTimeout
 
 logger: logging.Logger = logging.getLogger("orm_core.pool")
@@ -228,9 +227,9 @@ def _reset(connection: Any) -> bool:
     if connection.closed:
         return False
     status = connection.get_transaction_status()
-    if status == extensions.TRANSACTION_STATUS_IDLE:
+    if status == IDLE:
         return True
-    if status in (extensions.TRANSACTION_STATUS_INTRANS, extensions.TRANSACTION_STATUS_INERROR):
+    if status in (IN_TRANSACTION, IN_ERROR):
         try:
             connection.cursor().execute("ROLLBACK")
         except Exception:

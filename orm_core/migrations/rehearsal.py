@@ -162,7 +162,7 @@ def rehearse(url: str, folder: Path, live: Database | None = None) -> Rehearsal:
         ssl_root_cert=config.ssl_root_cert,
         connect_timeout=config.connect_timeout,
     )
-    stage = _Stage(str(params.pop("dbname")), **params)
+    stage = _Stage(str(params.pop("dbname")), driver=config.driver, **params)
     try:
         if live is not None and _is_same(live, stage):
             raise MigrationError(

@@ -23,7 +23,12 @@ def inspect(
 ) -> list[FileReport]:
     """Run the pending files on a scratch database that has the applied ones' schema."""
     with server.database() as scratch:
-        observed = Observed(str(scratch.database), pool_size=2, **scratch.connect_params)
+        observed = Observed(
+            str(scratch.database),
+            pool_size=2,
+            driver=scratch.driver.NAME,
+            **scratch.connect_params,
+        )
         try:
             runner.replay(observed, folder, applied)
             return [_inspect_file(server, observed, folder, name) for name in pending]

@@ -87,7 +87,7 @@ class ScratchServer:
                 f"it: ALTER ROLE {role} CREATEDB). {error}"
             ) from error
         params = parse(url).connect_params()
-        admin = Database(str(params.pop("dbname")), **params)
+        admin = Database(str(params.pop("dbname")), driver=settings.load().driver, **params)
         if refused is not None:
             theirs, ours = (_major(one) for one in (refused, admin))
             refused.close_all()
@@ -142,7 +142,7 @@ def _sweep(admin: Database) -> None:
 
 def _beside(database: Database, name: str) -> Database:
     """Another database of the same server."""
-    return Database(name, pool_size=4, **database.connect_params)
+    return Database(name, pool_size=4, driver=database.driver.NAME, **database.connect_params)
 
 
 def _maintenance(given: Database) -> Database:

@@ -10,7 +10,7 @@ import pytest
 from psycopg2.sql import SQL, Identifier
 from service_helpers import connect_params
 
-from orm_core import Database
+from orm_core import Database, settings
 from orm_core.migrations.migrations import Migrations
 from orm_core.migrations.scratch import ScratchServer
 
@@ -29,7 +29,7 @@ class Models:
 def given(orm_core_server):
     """The server, as the database that ``Migrations`` is given."""
     params = connect_params(orm_core_server.url("postgres"))
-    database = Database(params.pop("dbname"), **params)
+    database = Database(params.pop("dbname"), driver=settings.load().driver, **params)
     yield database
     database.close_all()
 

@@ -282,7 +282,7 @@ def test_a_statement_that_takes_too_long_is_a_statement_timeout(rollback_db):
 
 @pytest.mark.parametrize("after_the_news", [False, True])
 def test_a_session_that_the_server_ended_is_a_lost_connection(clone_db, after_the_news):
-    other = Database(clone_db.database, **clone_db.connect_params)
+    other = Database(clone_db.database, driver=db.driver.NAME, **clone_db.connect_params)
     with db.connection_context():
         (pid,) = db.execute_sql("SELECT pg_backend_pid()").fetchone()
         other.execute_sql("SELECT pg_terminate_backend(%s, 10000)", (pid,))

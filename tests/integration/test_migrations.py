@@ -20,6 +20,7 @@ from orm_core import (
     OrmCoreError,
     initialize_db,
     registry,
+    settings,
 )
 from orm_core.database.url import parse
 from orm_core.migrations import runner
@@ -57,7 +58,9 @@ def empty(url):
 def plain(url):
     """Peewee's own database, which knows nothing of us."""
     params = connect_params(url)
-    database = peewee.PostgresqlDatabase(params.pop("dbname"), **params)
+    database = peewee.PostgresqlDatabase(
+        params.pop("dbname"), driver=settings.load().driver, **params
+    )
     try:
         yield database
     finally:
@@ -117,7 +120,7 @@ def models_schema(new_database):
     """What the registry's models make of an empty database; ``db`` stays where it is."""
     url = new_database()
     params = connect_params(url)
-    database = Database(params.pop("dbname"), **params)
+    database = Database(params.pop("dbname"), driver=settings.load().driver, **params)
     with database.bind_ctx(list(registry.models)):
         database.create_tables(registry.models)
     database.close_all()

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from service_helpers import connect_params, empty_databases
 
-from orm_core import Database, MigrationError, Registry, initialize_db
+from orm_core import Database, MigrationError, Registry, initialize_db, settings
 from orm_core.cli import main
 from orm_core.migrations import catalog, runner
 from orm_core.migrations.backfill import source
@@ -165,7 +165,7 @@ def copy(team, url, new_url, folder):
     found = new_url()
     params = connect_params(found)
     name = params.pop("dbname")
-    database = Database(name, **params)
+    database = Database(name, driver=settings.load().driver, **params)
     runner.apply(database, folder)
     database.execute_sql("INSERT INTO users (name) SELECT 'u' || n FROM generate_series(1, 500) n")
     database.execute_sql("INSERT INTO orders (name) VALUES ('one')")

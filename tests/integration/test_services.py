@@ -1060,7 +1060,7 @@ def test_a_tx_of_another_thread_is_refused(clone_db):
 
 
 def test_a_tx_of_another_database_is_refused(rollback_db, orm_core_worker_url):
-    other = Database(db.database, **db.connect_params)
+    other = Database(db.database, driver=db.driver.NAME, **db.connect_params)
     try:
         with (
             other.transaction() as tx,

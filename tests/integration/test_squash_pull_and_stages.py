@@ -18,6 +18,7 @@ from orm_core import (
     IntegerField,
     TextField,
     registry,
+    settings,
 )
 from orm_core.database.url import parse
 from orm_core.errors import MigrationError
@@ -77,13 +78,13 @@ def later_models():
 def databases(orm_core_server):
     """Makes empty databases on the server of the tests."""
     params = parse(orm_core_server.url("postgres")).connect_params()
-    admin = Database(params.pop("dbname"), **params)
+    admin = Database(params.pop("dbname"), driver=settings.load().driver, **params)
     made = []
 
     def make():
         name = f"orm_core_squash_{id(made):x}_{len(made)}"
         admin.execute_sql(f'CREATE DATABASE "{name}" TEMPLATE template0')
-        made.append(Database(name, **params))
+        made.append(Database(name, driver=admin.driver.NAME, **params))
         return made[-1]
 
     yield make

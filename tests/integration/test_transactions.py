@@ -341,7 +341,7 @@ def test_a_handle_of_another_thread_is_refused(clone_db):
 
 
 def test_a_handle_of_another_database_is_refused(clone_db):
-    other = Database(clone_db.database, **clone_db.connect_params)
+    other = Database(clone_db.database, driver=db.driver.NAME, **clone_db.connect_params)
     with (
         transaction(database=other) as tx,
         pytest.raises(StaleTransaction, match="another database"),
@@ -766,7 +766,7 @@ def test_our_errors_are_peewees_errors(clone_db):
 
 
 def test_a_transaction_on_another_database_leaves_ours_alone(clone_db):
-    other = Database(clone_db.database, **clone_db.connect_params)
+    other = Database(clone_db.database, driver=db.driver.NAME, **clone_db.connect_params)
     with suppress(Oops), other.atomic():
         other.execute_sql("CREATE TABLE elsewhere ()")
         add("a")

@@ -1,0 +1,91 @@
+"""psycopg 2, the driver that is always there."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+import psycopg2
+from psycopg2 import Error, extensions, extras
+
+from orm_core.database.decoding import read_json, uuid_of
+from orm_core.database.prepared import (
+    GONE,
+    OUTDATED,
+    CompiledSql,
+    PreparedStatements,
+    is_direct,
+    outdated,
+)
+
+__all__ = ["NAME", "Connection", "Error", "connect", "sqlstate"]
+
+NAME: Final = "psycopg2"
+#: oid of the type uuid (pg_type.dat of PostgreSQL)
+_UUID_OID: Final = 2950
+
+
+def _read_uuid(text: str | None, _: Any) -> uuid.UUID | None:
+    return None if text is None else uuid_of(text)
+
+
+_UUID = extensions.new_type((_UUID_OID,), "UUID", _read_uuid)
+
+
+class Connection(extensions.connection):
+    """A connection, and what is prepared on it: None where nothing may be."""
+
+    prepared: PreparedStatements | None = None
+
+    def execute_compiled(self, cursor: Any, sql: CompiledSql, params: Any, before: str) -> Any:
+        """Run a statement by its name, or as text where that is not prepared (any more).
+
+        Raises ``SerializationFailure`` when a table changed inside a running transaction, which
+        the server has given up then; run it again.
+        """
+        prepared = self.prepared
+        assert prepared is not None  # noqa: S101 - the caller looked
+        call = prepared.call(cursor, sql, params)
+        try:
+            cursor.execute(before + call, params or ())
+        except Error as error:
+            if call is sql or error.pgcode not in OUTDATED:
+                raise
+            prepared.forget(sql)
+            in_transaction = self.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE
+            if in_transaction and not before and error.pgcode not in GONE:
+                raise
+        else:
+            return cursor
+        if in_transaction and not before:
+            raise outdated()
+        if in_transaction:
+            cursor.execute("ROLLBACK")  # of BEGIN alone: this statement was its first
+        cursor.execute(before + sql, params or ())
+        return cursor
+
+    def prepare_statements(self) -> None:
+        """Prepare from now on, unless a pooler stands between."""
+        if is_direct(self):
+            self.prepared = PreparedStatements()
+
+
+def connect(params: Mapping[str, Any], *, prepare: bool) -> Connection:
+    """A connection that reads UUIDs and JSON the fast way; others of the process do not."""
+    connection: Connection = psycopg2.connect(**params, connection_factory=Connection)
+    connection.autocommit = True
+    extensions.register_type(_UUID, connection)
+    if read_json is not json.loads:
+        extras.register_default_json(connection, loads=read_json)
+        extras.register_default_jsonb(connection, loads=read_json)
+    if prepare:
+        connection.prepare_statements()
+    return connection
+
+
+def sqlstate(error: Any) -> str | None:
+    """The SQLSTATE of an error, None when it is not the server's."""
+    state: str | None = error.pgcode
+    return state
