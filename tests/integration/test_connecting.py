@@ -281,8 +281,8 @@ def test_a_certificate_of_the_given_root_is_trusted(server, files, mode, host):
     root = str(files.folder / "trusted.pem")
     initialize_db(server.url("shop", "app", host=host), ssl=mode, ssl_root_cert=root)
     connect_db()
-    with db.connection_context():
-        assert db.connection().info.ssl_in_use
+    sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    assert db.execute_sql(sql).fetchone() == (True,)
 
 
 @pytest.mark.parametrize(

@@ -281,6 +281,8 @@ def test_a_value_is_stored_exactly_or_refused(tables, name):
                 value = Mood(value)
             if name == "code":
                 value = uuid.UUID(str(value))
+            if name == "moment" and value is not None:
+                value = value.astimezone(UTC)  # one in the gap of a clock change equals none else
             assert back == value
             assert name in {"data", "ratio"} or type(back) is type(value)
             assert name != "moment" or back.tzinfo is UTC

@@ -34,7 +34,7 @@ def _read_uuid(text: str | None, _: Any) -> uuid.UUID | None:
 _UUID = extensions.new_type((_UUID_OID,), "UUID", _read_uuid)
 
 
-class Connection(extensions.connection):
+class Connection(extensions.connection):  # type: ignore[misc]
     """A connection, and what is prepared on it: None where nothing may be."""
 
     prepared: PreparedStatements | None = None

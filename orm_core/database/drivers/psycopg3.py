@@ -72,10 +72,10 @@ class Cursor(_Refusals, ClientCursor[Any]):
                 copy.write(data)
 
 
-class _NamedCursor(_Refusals, ClientCursorMixin[Any, Any], ServerCursor[Any]):  # type: ignore[misc]
+class _NamedCursor(_Refusals, ClientCursorMixin[Any, Any], ServerCursor[Any]):
     """Lives on the server; the server drops it with the session, as it does psycopg 2's."""
 
-    def __del__(self) -> None:
+    def __del__(self, *_: Any) -> None:
         pass
 
 
@@ -96,7 +96,7 @@ class Connection(psycopg.Connection[Any]):
         self.notices: list[str] = []
         self.add_notice_handler(partial(_keep, self.notices))
 
-    def __del__(self) -> None:
+    def __del__(self, *_: Any) -> None:
         pass  # libpq closes it, in the process that opened it; the pool tells of lost ones
 
     @property

@@ -108,7 +108,7 @@ class _List(_Nested):
 class _Tuple(_Nested):
     """``(1, 2)``, as IN wants it."""
 
-    def dump(self, obj: tuple[Any, ...]) -> bytes:
+    def dump(self, obj: tuple[Any, ...]) -> bytes:  # noqa: ARG002
         raise psycopg.ProgrammingError("a tuple is no value")
 
     def quote(self, obj: tuple[Any, ...]) -> bytes:
@@ -118,7 +118,7 @@ class _Tuple(_Nested):
 class _Refused(Dumper):
     """A member of a plain Enum, which is no value that SQL has."""
 
-    def dump(self, obj: Any) -> bytes:
+    def dump(self, obj: Any) -> bytes:  # noqa: ARG002
         raise psycopg.ProgrammingError("can't adapt a member of an Enum")
 
 
