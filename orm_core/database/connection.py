@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 from time import perf_counter
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 from orm_core import peewee_facade as peewee
 from orm_core import settings as settings_module

@@ -73,7 +73,7 @@ def declare_constraints(table: str, constraints: Mapping[str, tuple[str, ...]]) 
 def translate(error: BaseException, driver: Driver, connection: Any) -> errors.OrmCoreError | None:
     """Our error for what the driver raised, or None when it is no matter of the database."""
     if isinstance(error, driver.Error):
-        return _translate_driver(error, driver.sqlstate(error), connection)
+        return _translate_driver(error, driver, connection)
     if isinstance(error, UnicodeEncodeError):
         return errors.InvalidValue(
             "A text has a lone surrogate, which UTF-8 can't carry; no SQL was sent."
@@ -90,11 +90,12 @@ def translate(error: BaseException, driver: Driver, connection: Any) -> errors.O
     return None
 
 
-def _translate_driver(error: Any, state: str | None, connection: Any) -> errors.OrmCoreError:
+def _translate_driver(error: Any, driver: Driver, connection: Any) -> errors.OrmCoreError:
+    state = driver.sqlstate(error)
     kind = _BY_STATE.get(state or "") or _BY_CLASS.get((state or "")[:2])
     if state is None and (connection is None or connection.closed):
         kind = errors.ConnectionLost
-    if kind is None and state is None and _is_refused_here(error):
+    if kind is None and state is None and isinstance(error, driver.ProgrammingError):
         return errors.InvalidValue(
             "A parameter has a type that the driver can't send; no SQL was sent."
         )
@@ -112,11 +113,6 @@ def _translate_driver(error: Any, state: str | None, connection: Any) -> errors.
         columns=columns,
         constraint=constraint,
     )
-
-
-def _is_refused_here(error: Any) -> bool:
-    """Whether the driver did not know how to send it; the names of classes are PEP 249's."""
-    return any(kind.__name__ == "ProgrammingError" for kind in type(error).__mro__)
 
 
 def _message(

@@ -5,7 +5,7 @@ for what that one names or does differently. A cursor is one of DB-API 2.0 (PEP 
 values into the text, so that one ``execute`` may carry several statements; it is left at the
 result of the last. It refuses what it can't bind before anything is sent: with ``IndexError`` or
 ``TypeError`` for another number of values than places, ``UnicodeEncodeError`` for a lone
-surrogate, ``ValueError`` for a NUL, ``Error`` without an SQLSTATE for a type that it does not know.
+surrogate, ``ValueError`` for a NUL, ``ProgrammingError`` for a type that it does not know.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class Driver(Protocol):
 
     NAME: str
     Error: type[Exception]
+    ProgrammingError: type[Exception]
 
     def connect(self, params: Mapping[str, Any], *, prepare: bool) -> Connection:
         """A connection by libpq's parameters. Raises ``Error``."""

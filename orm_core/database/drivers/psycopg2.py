@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import psycopg2
-from psycopg2 import Error, extensions, extras
+from psycopg2 import Error, ProgrammingError, extensions, extras
 
 from orm_core.database.decoding import read_json, uuid_of
 from orm_core.database.prepared import (
@@ -20,7 +20,7 @@ from orm_core.database.prepared import (
     outdated,
 )
 
-__all__ = ["NAME", "Connection", "Error", "connect", "sqlstate"]
+__all__ = ["NAME", "Connection", "Error", "ProgrammingError", "connect", "sqlstate"]
 
 NAME: Final = "psycopg2"
 #: oid of the type uuid (pg_type.dat of PostgreSQL)

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 import psycopg
-from psycopg import ClientCursor, Error, ServerCursor
+from psycopg import ClientCursor, Error, ProgrammingError, ServerCursor
 from psycopg.client_cursor import ClientCursorMixin
 from psycopg.pq import ExecStatus
 
@@ -21,7 +21,7 @@ from orm_core.database.drivers.protocol import IDLE
 from orm_core.database.drivers.psycopg3_types import ADAPTERS
 from orm_core.database.prepared import GONE, MOST, CompiledSql, is_direct, outdated
 
-__all__ = ["NAME", "Connection", "Error", "connect", "sqlstate"]
+__all__ = ["NAME", "Connection", "Error", "ProgrammingError", "connect", "sqlstate"]
 
 NAME: Final = "psycopg3"
 #: messages of the server that are kept, as psycopg 2 does
@@ -41,14 +41,17 @@ class _Refusals:
             if error.sqlstate is not None:
                 raise
             raise ValueError("a text has a NUL") from None
-        except psycopg.ProgrammingError as error:
-            if error.sqlstate is not None or _fits(str(query), params):
+        except (ProgrammingError, ValueError) as error:
+            if getattr(error, "sqlstate", None) is not None or _fits(str(query), params):
                 raise
             raise TypeError("not as many values as places") from None
         return self
 
 
 def _fits(sql: str, params: Any) -> bool:
+    """Whether there are as many values as places, and nothing but ``%s`` and ``%%``."""
+    if params is None:
+        return True
     places = [kind for kind in _PLACE.findall(sql) if kind != "%"]
     return set(places) <= {"s"} and (isinstance(params, Mapping) or len(places) == len(params))
 
@@ -62,7 +65,7 @@ class Cursor(_Refusals, ClientCursor[Any]):
         while self.nextset():
             pass
         if self.pgresult is not None and self.pgresult.status == ExecStatus.EMPTY_QUERY:
-            raise psycopg.ProgrammingError("can't execute an empty query")
+            raise ProgrammingError("can't execute an empty query")
         return self
 
     def copy_expert(self, sql: str, file: Any) -> None:
