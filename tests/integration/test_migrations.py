@@ -58,9 +58,7 @@ def empty(url):
 def plain(url):
     """Peewee's own database, which knows nothing of us."""
     params = connect_params(url)
-    database = peewee.PostgresqlDatabase(
-        params.pop("dbname"), driver=settings.load().driver, **params
-    )
+    database = peewee.PostgresqlDatabase(params.pop("dbname"), **params)
     try:
         yield database
     finally:
