@@ -27,7 +27,7 @@ class _NoTls(Exception):
 
 
 def explain(params: dict[str, Any], elapsed: float) -> errors.ConnectionFailed:
-    """The error to raise after ``psycopg2.connect(**params)`` failed in ``elapsed`` seconds."""
+    """The error to raise after the driver's ``connect(params)`` failed in ``elapsed`` seconds."""
     host, port = str(params["host"]), int(params["port"])
     where = f"{host}:{port}" if not host.startswith("/") else f"socket {host}"
     timeout = float(params.get("connect_timeout") or 0)

@@ -24,7 +24,7 @@ def read_only(database: Database) -> None:
 def _limited(database: Database, more: str = "") -> dict[str, Any]:
     options = database.connect_params.get("options", "")
     limits = f"{options} -c default_transaction_read_only=on {more}".strip()
-    return {**database.connect_params, "options": limits}
+    return {**database.connect_params, "options": limits, "driver": database.driver.NAME}
 
 
 def reader_rows(reader: Database, query: Any) -> list[Any]:
