@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# psycopg2's stubs describe another signature, and orjson may be missing.
-# pyright: basic, reportMissingImports=false, reportArgumentType=false
+# orjson may be missing.
+# pyright: basic, reportMissingImports=false
 import json
 import re
 import uuid

@@ -142,6 +142,19 @@ def test_a_row_has_the_same_values_by_either_driver(both, expression):
     assert not isinstance(two[0], type), two
 
 
+def test_the_style_of_dates_that_a_server_is_set_to_does_not_matter(both):
+    rows = []
+    for one in both:
+        params = {**one.connect_params, "options": f"{UTC_OPTION} -c datestyle=German"}
+        styled = Database(one.database, driver=one.driver.NAME, **params)
+        try:
+            sql = "SELECT '2020-01-31'::date, '2020-01-31 10:00'::timestamptz"
+            rows.append(styled.execute_sql(sql).fetchone())
+        finally:
+            styled.close_all()
+    assert rows == [(date(2020, 1, 31), datetime(2020, 1, 31, 10, tzinfo=UTC))] * 2
+
+
 def test_an_enum_and_its_array_are_texts(both):
     sql = "SELECT 'on'::p3_mood, '{on}'::p3_mood[], 'on'::p3_mood = %s"
     for database in both:

@@ -10,6 +10,9 @@ surrogate, ``ValueError`` for a NUL, ``ProgrammingError`` for a type that it doe
 
 from __future__ import annotations
 
+# Docstrings alone are bodies here.
+# pyright: reportReturnType=false
+
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 

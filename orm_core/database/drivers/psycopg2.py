@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+# psycopg2's stubs describe another signature.
+# pyright: basic, reportArgumentType=false
+
 import json
 import uuid
 from collections.abc import Mapping

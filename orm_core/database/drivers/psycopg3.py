@@ -68,7 +68,7 @@ class Cursor(_Refusals, ClientCursor[Any]):
             raise ProgrammingError("can't execute an empty query")
         return self
 
-    def copy_expert(self, sql: str, file: Any) -> None:
+    def copy_expert(self, sql: Any, file: Any) -> None:
         """COPY FROM STDIN of what ``file.read(size)`` answers until it answers nothing."""
         with self.copy(sql) as copy:
             while data := file.read(8192):
@@ -141,8 +141,9 @@ def _keep(notices: list[str], notice: Any) -> None:
 
 def connect(params: Mapping[str, Any], *, prepare: bool) -> Connection:
     """A connection that binds and reads as psycopg 2 does; others of the process do not."""
+    given: dict[str, Any] = {**params, "client_encoding": "UTF8"}
     connection = Connection.connect(
-        **{**params, "client_encoding": "UTF8"},
+        **given,
         autocommit=True,
         context=ADAPTERS,
         prepare_threshold=None,
