@@ -12,7 +12,6 @@ from __future__ import annotations
 
 # Docstrings alone are bodies here.
 # pyright: reportReturnType=false
-
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 

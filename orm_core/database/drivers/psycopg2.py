@@ -4,7 +4,6 @@ from __future__ import annotations
 
 # psycopg2's stubs describe another signature.
 # pyright: basic, reportArgumentType=false
-
 import json
 import uuid
 from collections.abc import Mapping
