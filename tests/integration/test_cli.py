@@ -458,6 +458,7 @@ def test_the_doctor_lists_all_settings(monkeypatch):
 
 
 def test_the_list_of_settings_says_which_are_set_and_not_to_what(monkeypatch, tmp_path):
+    monkeypatch.delenv("ORM_CORE_DRIVER", raising=False)
     monkeypatch.setenv("DATABASE_URL", NOBODY_LISTENS)
     (tmp_path / ".env").write_text("ORM_CORE_TOKEN_KEYS=tellnobody\n")
     output = run("doctor", "--settings").stdout
