@@ -371,6 +371,7 @@ def test_a_compiled_statement_is_prepared_at_its_second_use(preparing):
         assert find.first(**FIND).email == user.email
         assert prepared() == before
         assert find.first(**FIND).first_name == user.first_name
+        assert prepared() == before + 1
         assert find.first(email="nobody@example.com") is None
         assert prepared() == before + 1
 
