@@ -51,6 +51,9 @@ class Connection(Protocol):
         ``before`` are statements to send with it. Only where ``prepared`` is not None.
         """
 
+    def prepare_statements(self) -> None:
+        """Have the server keep plans from now on, where no pooler stands between."""
+
     def get_transaction_status(self) -> int:
         """See ``IDLE`` and the others; asks nobody."""
 

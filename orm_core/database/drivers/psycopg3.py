@@ -19,7 +19,7 @@ from psycopg.pq import ExecStatus
 
 from orm_core.database.drivers.protocol import IDLE
 from orm_core.database.drivers.psycopg3_types import ADAPTERS
-from orm_core.database.prepared import GONE, MOST, CompiledSql, is_direct, outdated
+from orm_core.database.prepared import GONE, MOST, OUTDATED, CompiledSql, is_direct, outdated
 
 __all__ = ["NAME", "Connection", "Error", "ProgrammingError", "connect", "sqlstate"]
 
@@ -126,12 +126,20 @@ class Connection(psycopg.Connection[Any]):
         try:
             return _BoundCursor(self).execute(sql, params or ())
         except Error as error:
-            if error.sqlstate not in GONE:
+            in_transaction = self.get_transaction_status() != IDLE
+            if error.sqlstate not in (GONE if in_transaction else OUTDATED):
                 raise
         self._prepared.clear()  # there is no public way
-        if self.get_transaction_status() != IDLE:
+        if in_transaction:
             raise outdated()
         return cursor.execute(sql, params or ())
+
+    def prepare_statements(self) -> None:
+        """Prepare from now on, unless a pooler stands between."""
+        if is_direct(self):
+            self.prepared = True
+            self.prepare_threshold = 1
+            self.prepared_max = MOST
 
 
 def _keep(notices: list[str], notice: Any) -> None:
@@ -150,10 +158,8 @@ def connect(params: Mapping[str, Any], *, prepare: bool) -> Connection:
     )
     if not (connection.pgconn.parameter_status(b"DateStyle") or b"").startswith(b"ISO"):
         connection.execute("SET datestyle TO 'ISO'")
-    if prepare and is_direct(connection):
-        connection.prepared = True
-        connection.prepare_threshold = 1
-        connection.prepared_max = MOST
+    if prepare:
+        connection.prepare_statements()
     return connection
 
 
