@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
 from time import perf_counter
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from orm_core import peewee_facade as peewee
 from orm_core import settings as settings_module
@@ -30,7 +30,7 @@ from orm_core.database.diagnostics import translate
 from orm_core.database.drivers.protocol import IDLE, IN_ERROR
 from orm_core.database.events import signals
 from orm_core.database.pool import Pool, PoolStats
-from orm_core.database.prepared import CompiledSql
+from orm_core.database.prepared import CompiledSql, execute_prepared
 from orm_core.database.transactions import Isolation, Transaction, unsent
 from orm_core.database.url import DatabaseUrl, parse
 from orm_core.errors import ConfigurationError, InvalidStatement, InvalidValue, TransactionError
@@ -247,7 +247,7 @@ class Database(peewee.PostgresqlDatabase):
             cursor = make_cursor()
             started = perf_counter()
             if sql.__class__ is CompiledSql and cursor.connection.prepared is not None:
-                cursor = cursor.connection.execute_compiled(cursor, sql, params, before)
+                execute_prepared(cursor, cast("CompiledSql", sql), params, before)
             else:
                 cursor.execute(before + sql if before else sql, params or ())
         except Exception as error:

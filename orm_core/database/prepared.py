@@ -15,7 +15,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from psycopg2 import Error, errorcodes
+from psycopg2 import errorcodes
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extras import Json
 
@@ -29,7 +29,7 @@ _PLACE = re.compile(r"%(s|%)")
 #: the kept statement is not there any more, or no longer answers the columns that it did
 GONE: Final = frozenset({errorcodes.INVALID_SQL_STATEMENT_NAME, errorcodes.FEATURE_NOT_SUPPORTED})
 #: what a value meets whose column has another type than when the statement was prepared
-OUTDATED: Final = GONE | {
+_OUTDATED: Final = GONE | {
     errorcodes.UNDEFINED_FUNCTION,
     errorcodes.DATATYPE_MISMATCH,
     errorcodes.CANNOT_COERCE,
@@ -101,8 +101,8 @@ class PreparedStatements:
                 f"PREPARE {name} AS {sql.numbered()}; SELECT parameter_types::text[] "
                 f"FROM pg_catalog.pg_prepared_statements WHERE name = '{name}'"
             )
-        except Error as error:
-            if outside and (error.pgcode or "").startswith("42"):
+        except Exception as error:
+            if outside and (_state(error) or "").startswith("42"):
                 return False  # sent as text, it may be fine; if not, that tells why
             _add(self._refused, sql)
             raise
@@ -137,19 +137,51 @@ def _takes(type_name: str, value: Any) -> bool:
     return isinstance(value, _LITERALS) or type_name in _SAME.get(type(value), ())
 
 
-def is_direct(connection: Any) -> bool:
-    """Whether no pooler stands between, whose session is not the server's."""
-    cursor = connection.cursor()
-    cursor.execute("SELECT pg_backend_pid()")
-    if cursor.fetchone() == (connection.get_backend_pid(),):
-        return True
-    logger.info("The connection goes through a pooler, so no statement is prepared.")
-    return False
+def _state(error: Exception) -> str | None:
+    """The SQLSTATE of psycopg 3, or of psycopg 2."""
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
 
 
-def outdated() -> SerializationFailure:
-    """The error when what is prepared is of no use any more, inside a transaction."""
-    return SerializationFailure(
-        "A table was changed, or prepared statements were dropped, while the transaction ran; "
-        "run it again."
-    )
+class Prepares:
+    """A connection, and what is prepared on it: None where nothing may be."""
+
+    prepared: PreparedStatements | None = None
+
+    def prepare_statements(self: Any) -> None:
+        """Prepare from now on, unless a pooler stands between: its session is not the server's."""
+        cursor = self.cursor()
+        cursor.execute("SELECT pg_backend_pid()")
+        if cursor.fetchone() == (self.get_backend_pid(),):
+            self.prepared = PreparedStatements()
+        else:
+            logger.info("The connection goes through a pooler, so no statement is prepared.")
+
+
+def execute_prepared(cursor: Any, sql: CompiledSql, params: Any, before: str) -> None:
+    """Run a statement by its name, or as text where that is not prepared (any more).
+
+    Raises ``SerializationFailure`` when a table changed inside a running transaction, which the
+    server has given up then; run it again.
+    """
+    connection = cursor.connection
+    prepared = connection.prepared
+    call = prepared.call(cursor, sql, params)
+    try:
+        cursor.execute(before + call, params or ())
+    except Exception as error:
+        if call is sql or _state(error) not in _OUTDATED:
+            raise
+        prepared.forget(sql)
+        in_transaction = connection.get_transaction_status() != TRANSACTION_STATUS_IDLE
+        if in_transaction and not before and _state(error) not in GONE:
+            raise
+    else:
+        return
+    if in_transaction and not before:
+        raise SerializationFailure(
+            "A table was changed, or prepared statements were dropped, while the transaction ran; "
+            "run it again."
+        )
+    if in_transaction:
+        cursor.execute("ROLLBACK")  # of BEGIN alone: this statement was its first
+    cursor.execute(before + sql, params or ())

@@ -6,8 +6,6 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-import psycopg2
-
 from orm_core.database.connection import Database
 from orm_core.database.diagnostics import translate
 from orm_core.database.transactions import Transaction
@@ -38,6 +36,6 @@ class Watched(Database):
         cursor = self._state.conn.cursor()
         try:
             cursor.execute(sql, params or ())
-        except psycopg2.Error as error:
-            raise translate(error, self._state.conn) or error from None
+        except self.driver.Error as error:
+            raise translate(error, self.driver, self._state.conn) or error from None
         return cursor

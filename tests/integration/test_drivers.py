@@ -1,4 +1,4 @@
-"""psycopg 2 and psycopg 3: the same rows, literals, refusals and errors; each its own preparing."""
+"""psycopg 2 and psycopg 3: the same rows, literals, refusals, errors and preparing."""
 
 from __future__ import annotations
 

@@ -15,8 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from orm_core.database.prepared import CompiledSql
-
 #: what ``get_transaction_status`` answers: PGTransactionStatusType of libpq
 IDLE: Final = 0
 IN_TRANSACTION: Final = 2
@@ -43,12 +41,6 @@ class Connection(Protocol):
         """A cursor; with a name one that lives on the server.
 
         Beside PEP 249: ``statusmessage``, and ``copy_expert(sql, file)`` for COPY FROM STDIN.
-        """
-
-    def execute_compiled(self, cursor: Any, sql: CompiledSql, params: Any, before: str) -> Any:
-        """Run a statement whose plan the server keeps; answers the cursor that has its result.
-
-        ``before`` are statements to send with it. Only where ``prepared`` is not None.
         """
 
     def prepare_statements(self) -> None:

@@ -13,14 +13,7 @@ import psycopg2
 from psycopg2 import Error, ProgrammingError, extensions, extras
 
 from orm_core.database.decoding import read_json, uuid_of
-from orm_core.database.prepared import (
-    GONE,
-    OUTDATED,
-    CompiledSql,
-    PreparedStatements,
-    is_direct,
-    outdated,
-)
+from orm_core.database.prepared import Prepares
 
 __all__ = ["NAME", "Connection", "Error", "ProgrammingError", "connect", "sqlstate"]
 
@@ -36,42 +29,8 @@ def _read_uuid(text: str | None, _: Any) -> uuid.UUID | None:
 _UUID = extensions.new_type((_UUID_OID,), "UUID", _read_uuid)
 
 
-class Connection(extensions.connection):  # type: ignore[misc]
-    """A connection, and what is prepared on it: None where nothing may be."""
-
-    prepared: PreparedStatements | None = None
-
-    def execute_compiled(self, cursor: Any, sql: CompiledSql, params: Any, before: str) -> Any:
-        """Run a statement by its name, or as text where that is not prepared (any more).
-
-        Raises ``SerializationFailure`` when a table changed inside a running transaction, which
-        the server has given up then; run it again.
-        """
-        prepared = self.prepared
-        assert prepared is not None  # noqa: S101 - the caller looked
-        call = prepared.call(cursor, sql, params)
-        try:
-            cursor.execute(before + call, params or ())
-        except Error as error:
-            if call is sql or error.pgcode not in OUTDATED:
-                raise
-            prepared.forget(sql)
-            in_transaction = self.get_transaction_status() != extensions.TRANSACTION_STATUS_IDLE
-            if in_transaction and not before and error.pgcode not in GONE:
-                raise
-        else:
-            return cursor
-        if in_transaction and not before:
-            raise outdated()
-        if in_transaction:
-            cursor.execute("ROLLBACK")  # of BEGIN alone: this statement was its first
-        cursor.execute(before + sql, params or ())
-        return cursor
-
-    def prepare_statements(self) -> None:
-        """Prepare from now on, unless a pooler stands between."""
-        if is_direct(self):
-            self.prepared = PreparedStatements()
+class Connection(Prepares, extensions.connection):  # type: ignore[misc]
+    """A connection, and what is prepared on it."""
 
 
 def connect(params: Mapping[str, Any], *, prepare: bool) -> Connection:

@@ -1,8 +1,8 @@
 """psycopg 3, which is told to bind and to read as psycopg 2 does.
 
 Statements go as text in the simple protocol, with their values bound into it, so that BEGIN can
-travel with one. With ``prepare`` the compiled ones go in the extended protocol and are prepared by
-psycopg's own means; the first of a transaction goes as text, with its BEGIN.
+travel with one. psycopg's own preparing is off: it can't tell which types the server took the values
+for, and sends no BEGIN along (``orm_core.database.prepared``).
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from psycopg import ClientCursor, Error, ProgrammingError, ServerCursor
 from psycopg.client_cursor import ClientCursorMixin
 from psycopg.pq import ExecStatus
 
-from orm_core.database.drivers.protocol import IDLE
 from orm_core.database.drivers.psycopg3_types import ADAPTERS
-from orm_core.database.prepared import GONE, MOST, OUTDATED, CompiledSql, is_direct, outdated
+from orm_core.database.prepared import Prepares
 
 __all__ = ["NAME", "Connection", "Error", "ProgrammingError", "connect", "sqlstate"]
 
@@ -82,15 +81,8 @@ class _NamedCursor(_Refusals, ClientCursorMixin[Any, Any], ServerCursor[Any]):
         pass
 
 
-class _BoundCursor(_Refusals, psycopg.Cursor[Any]):
-    """Sends values beside the text, so that the server can keep the plan."""
-
-
-class Connection(psycopg.Connection[Any]):
+class Connection(Prepares, psycopg.Connection[Any]):
     """A connection with the words of psycopg 2."""
-
-    #: whether compiled statements are prepared
-    prepared: bool | None = None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -114,32 +106,6 @@ class Connection(psycopg.Connection[Any]):
     def get_backend_pid(self) -> int:
         """The process of the server that this was connected to."""
         return self.pgconn.backend_pid
-
-    def execute_compiled(self, cursor: Any, sql: CompiledSql, params: Any, before: str) -> Any:
-        """Run a statement whose plan the server keeps; answers the cursor that has its result.
-
-        Raises ``SerializationFailure`` when a table changed inside a running transaction, which
-        the server has given up then; run it again.
-        """
-        if before:
-            return cursor.execute(before + sql, params or ())
-        try:
-            return _BoundCursor(self).execute(sql, params or ())
-        except Error as error:
-            in_transaction = self.get_transaction_status() != IDLE
-            if error.sqlstate not in (GONE if in_transaction else OUTDATED):
-                raise
-        self._prepared.clear()  # there is no public way
-        if in_transaction:
-            raise outdated()
-        return cursor.execute(sql, params or ())
-
-    def prepare_statements(self) -> None:
-        """Prepare from now on, unless a pooler stands between."""
-        if is_direct(self):
-            self.prepared = True
-            self.prepare_threshold = 1
-            self.prepared_max = MOST
 
 
 def _keep(notices: list[str], notice: Any) -> None:
