@@ -455,7 +455,7 @@ def test_an_interrupt_does_not_send_a_statement_twice(clone_db, monkeypatch):
     with db.connection_context():
         connection = db._state.conn
 
-        class Late(psycopg2.extensions.cursor):
+        class Late(type(connection.cursor())):
             def execute(self, sql: Any, params: Any = None) -> None:
                 super().execute(sql, params)
                 if "INSERT" in str(sql):
