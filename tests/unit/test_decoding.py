@@ -61,7 +61,7 @@ values = st.recursive(
 @example("123456789012345678")
 @example("0.1000000000000000055511151231257827")
 def test_json_is_read_as_the_standard_library_reads_it(text):
-    assert same(decoding._read_json(text), json.loads(text))
+    assert same(decoding.read_json(text), json.loads(text))
 
 
 def test_without_orjson_the_standard_library_reads_json(monkeypatch):
@@ -74,4 +74,4 @@ def test_without_orjson_the_standard_library_reads_json(monkeypatch):
 @pytest.mark.parametrize("text", ["", "{", "nonsense"])
 def test_what_is_no_json_is_an_error_of_json(text):
     with pytest.raises(json.JSONDecodeError):
-        decoding._read_json(text)
+        decoding.read_json(text)
