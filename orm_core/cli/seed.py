@@ -9,7 +9,7 @@ from orm_core.cli import session
 
 def _read(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, int]:
     """``("users=1000",)`` -> ``{"users": 1000}``"""
-    counts = {}
+    counts: dict[str, int] = {}
     for text in given:
         table, equals, count = text.partition("=")
         if not equals or not table.strip() or not count.replace("_", "").isdecimal():

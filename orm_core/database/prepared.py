@@ -133,7 +133,7 @@ def _add(statements: set[str], sql: str) -> None:
     statements.add(sql)
 
 
-def _takes(type_name: str, value: Any) -> bool:
+def _takes(type_name: str, value: object) -> bool:
     return isinstance(value, _LITERALS) or type_name in _SAME.get(type(value), ())
 
 

@@ -7,7 +7,7 @@ it too, and notes so at its next deployment.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from orm_core.migrations.sums import conflicts
 
 
 @contextmanager
-def reached(what: str) -> Iterator[None]:
+def reached(what: str) -> Generator[None]:
     """Say that it is the history that a role or a database does not let us use."""
     try:
         yield

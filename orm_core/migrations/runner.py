@@ -57,7 +57,7 @@ def router(database: peewee.Database, folder: str | Path) -> Router:
     do not fit the history.
     """
     from peewee_migrate import Router
-    from peewee_migrate.router import void
+    from peewee_migrate.router import void  # pyright: ignore[reportUnknownVariableType]
 
     path = Path(folder)
     if not path.is_dir():

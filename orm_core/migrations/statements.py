@@ -56,7 +56,11 @@ class _Nothing:
 
     def __getattr__(self, name: str) -> Any:
         self._looked_at()
-        return lambda *_, **__: _Nothing(self._database)
+
+        def nothing(*_: Any, **__: Any) -> _Nothing:
+            return _Nothing(self._database)
+
+        return nothing
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.fetchall())

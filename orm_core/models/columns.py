@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from copy import deepcopy
-from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, cast
 
 from orm_core.errors import InvalidValue, MissingField, UnknownField
 from orm_core.peewee_facade import SQL, Field, Model, Node
@@ -139,13 +139,13 @@ class CheckedField(Field[V, G]):
         return f"{model.__name__}.{self.name}" if model is not None else type(self).__name__
 
 
-def has_one_type(field: Any) -> bool:
+def has_one_type(field: object) -> bool:
     """Whether its values reach the driver as one type, whatever a caller gave.
 
     A field that passes values as they are, or that is not ours, may send 1 and then 1.5.
     """
     check = getattr(type(field), "to_database", None)
-    if check is None or check is CheckedField.to_database:
+    if check is None or check is cast("Any", CheckedField).to_database:
         return False
     return str(check.__module__).startswith("orm_core.models.")
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 # What a caller hands over is checked, whatever the annotations say.
 # pyright: reportUnnecessaryIsInstance=false
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import partial
 from operator import itemgetter
@@ -100,7 +100,7 @@ class _Slot:
                 "query with is_null(). No SQL was sent."
             )
         if self._takes_lists and isinstance(given, _LISTS):
-            return array_literal(map(self._convert, given))
+            return array_literal(map(self._convert, cast("Iterable[Any]", given)))
         return self._convert(given)
 
 

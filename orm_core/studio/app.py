@@ -87,7 +87,7 @@ def create_app(studio: Studio) -> Flask:
 
     app = Flask("orm_core.studio", static_url_path="/-/static")
     app.secret_key = secrets.token_bytes(32)
-    app.config.update(
+    app.config.from_mapping(
         SESSION_COOKIE_NAME="orm_core_studio",
         SESSION_COOKIE_SAMESITE="Strict",
         TRUSTED_HOSTS=None,

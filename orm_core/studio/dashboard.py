@@ -39,11 +39,13 @@ class Sample:
     """The counters at one moment, by operation and table."""
 
     at: float
-    counts: dict[Series, float] = field(default_factory=dict)
-    seconds: dict[Series, float] = field(default_factory=dict)
-    errors: dict[Series, float] = field(default_factory=dict)
-    buckets: dict[Series, dict[float, float]] = field(default_factory=dict)
-    pool: dict[str, float] = field(default_factory=dict)
+    counts: dict[Series, float] = field(default_factory=dict[Series, float])
+    seconds: dict[Series, float] = field(default_factory=dict[Series, float])
+    errors: dict[Series, float] = field(default_factory=dict[Series, float])
+    buckets: dict[Series, dict[float, float]] = field(
+        default_factory=dict[Series, dict[float, float]]
+    )
+    pool: dict[str, float] = field(default_factory=dict[str, float])
 
 
 def read_sample(text: str, at: float) -> Sample:
@@ -64,6 +66,8 @@ def read_sample(text: str, at: float) -> Sample:
                     sample.errors[series] = sample.errors.get(series, 0.0) + one.value
                 case name if name.startswith("db_connection"):
                     sample.pool[name] = one.value
+                case _:
+                    pass
     return sample
 
 

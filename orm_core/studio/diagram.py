@@ -79,9 +79,9 @@ class Line:
 class Drawing:
     """All of the picture."""
 
-    groups: list[Group] = field(default_factory=list)
-    boxes: list[Box] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
+    groups: list[Group] = field(default_factory=list[Group])
+    boxes: list[Box] = field(default_factory=list[Box])
+    lines: list[Line] = field(default_factory=list[Line])
     width: float = 0
     height: float = 0
 
@@ -294,7 +294,7 @@ def _towards(
 
 
 def _groups(drawing: Drawing, hues: dict[str, int]) -> list[Group]:
-    groups = []
+    groups: list[Group] = []
     for name, hue in hues.items():
         own = [box for box in drawing.boxes if box.table.domain == name]
         if not own:

@@ -45,7 +45,7 @@ class Change:
     #: key -> the version that the change left
     versions: dict[Any, str]
     #: the fields' values before, for an update
-    before: dict[str, Any] = field(default_factory=dict)
+    before: dict[str, Any] = field(default_factory=dict[str, Any])
     #: secrets that were set, which can't be brought back
     secrets: tuple[str, ...] = ()
 
@@ -196,8 +196,9 @@ def _is_given(column: Column, form: Mapping[str, str]) -> bool:
 
 def has_default(column: Column) -> bool:
     """Whether a row that says nothing of the column gets a value."""
-    return column.field.default is not None or (
-        isinstance(column.field, CheckedField) and column.field.server_default_sql is not None
+    one: Any = column.field
+    return one.default is not None or (
+        isinstance(one, CheckedField) and one.server_default_sql is not None
     )
 
 

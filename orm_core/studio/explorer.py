@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.database.connection import Database
 from orm_core.errors import InvalidValue, NotFound
 from orm_core.studio.filters import View

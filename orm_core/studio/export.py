@@ -10,7 +10,7 @@ import json
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from orm_core.database.connection import Database
 from orm_core.errors import InvalidValue
@@ -100,8 +100,10 @@ def _json(columns: tuple[Column, ...], rows: Iterable[list[Any]]) -> Iterator[st
 
 def _jsonable(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | dict):
-        return value
-    return [_jsonable(one) for one in value] if isinstance(value, list) else plain(value)
+        return cast("Any", value)
+    if isinstance(value, list):
+        return [_jsonable(one) for one in cast("list[Any]", value)]
+    return plain(value)
 
 
 def _sql(view: View, columns: tuple[Column, ...], rows: Iterable[list[Any]]) -> Iterator[str]:

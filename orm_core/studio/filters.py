@@ -10,12 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
-from operator import or_
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import urlencode
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue
 from orm_core.studio.tables import Column, Table
 from orm_core.studio.values import parse, parse_item
@@ -123,6 +121,8 @@ class Condition:
                 items = [parse_item(self.column, self.text)]
                 value = peewee.Value(items, converter=field.db_value, unpack=False)
                 return peewee.Expression(field, "@>", value)
+            case _:
+                pass
         value = parse(self.column, self.text)
         return {
             "eq": field.__eq__,
@@ -243,7 +243,7 @@ class View:
 
 def _anywhere(table: Table, word: str) -> Any:
     """Some column holds the word; what can't hold it is not looked at."""
-    found = []
+    found: list[Any] = []
     for column in table.columns:
         if column.kind in ("text", "enum", "json", "array", "other"):
             found.append(column.field.cast("text").contains(word))
@@ -252,7 +252,11 @@ def _anywhere(table: Table, word: str) -> Any:
                 found.append(column.field == parse(column, word))
             except InvalidValue:
                 continue
-    return reduce(or_, found) if found else peewee.SQL("false")
+    return reduce(_either, found) if found else peewee.SQL("false")
+
+
+def _either(one: Any, other: Any) -> Any:
+    return one | other
 
 
 def read(table: Table, arguments: Iterable[tuple[str, str]]) -> View:

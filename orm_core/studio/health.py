@@ -11,8 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.crypto.in_use import key_ring
 from orm_core.database.connection import Database
 from orm_core.errors import KeyRingError, OrmCoreError
@@ -21,7 +20,7 @@ from orm_core.migrations.files import names_in
 from orm_core.migrations.statements import statements
 from orm_core.models.encrypted import EncryptedField
 from orm_core.studio.reader import reader_rows
-from orm_core.studio.tables import Table, Tables
+from orm_core.studio.tables import Column, Table, Tables
 
 DRIFT_SECONDS: Final = 120
 
@@ -95,7 +94,7 @@ class File:
 def migrations(database: Database, folder: Path) -> list[File]:
     """The migrations of the folder, in order, read without running them."""
     found = runner.status(database, folder)
-    files = []
+    files: list[File] = []
     for name in names_in(folder):
         path = folder / f"{name}.py"
         up, down = (_joined(statements(path, way)) for way in ("migrate", "rollback"))
@@ -162,9 +161,13 @@ def keys(reader: Database, tables: Tables) -> list[KeyUse]:
         use
         for table in tables
         for column in table.columns
-        if isinstance(column.field, EncryptedField)
+        if _is_sealed(column)
         for use in _keys_of(reader, table, column.field)
     ]
+
+
+def _is_sealed(column: Column) -> bool:
+    return isinstance(column.field, EncryptedField)
 
 
 def _keys_of(reader: Database, table: Table, field: Any) -> list[KeyUse]:

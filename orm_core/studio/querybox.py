@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from orm_core.database.connection import Database
 from orm_core.errors import InvalidValue
@@ -227,7 +227,7 @@ def _expressions(node: dict[str, Any], parent: dict[str, Any] | None) -> Iterato
     for name, value in node.items():
         if name == "Plans" or not isinstance(value, str | list):
             continue
-        texts = value if isinstance(value, list) else [value]
+        texts = cast("list[Any]", value) if isinstance(value, list) else [value]
         if name == "Output" and "Relation Name" in node and _may_list_all(node, parent):
             texts = [text for text in texts if not re.fullmatch(r'[\w".]+', str(text))]
         yield from map(str, texts)

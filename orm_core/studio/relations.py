@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.database.connection import Database
 from orm_core.studio.explorer import Row
 from orm_core.studio.reader import reader_rows
@@ -35,7 +34,7 @@ class Related:
 
 def related_rows(reader: Database, tables: Tables, table: Table, row: Row) -> list[Related]:
     """Which tables refer to a row, with how many live rows."""
-    found = []
+    found: list[Related] = []
     for other, column in tables.referring_to(table):
         field = column.field
         value = row.values.get(table.column(field.rel_field.name), row.key)

@@ -11,6 +11,8 @@ refused here.
 
 from __future__ import annotations
 
+# What a caller hands over is checked, whatever the annotations say.
+# pyright: reportUnnecessaryIsInstance=false
 import random
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +20,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.errors import DuplicateKey, InvalidValue
 from orm_core.registry import Registry
 from orm_core.studio import plausible
@@ -54,7 +55,7 @@ def plant(
         tables[name]
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise InvalidValue(f"The number of rows for {name} must be a whole number, 0 or more.")
-    planted = {}
+    planted: dict[str, int] = {}
     for model in registry.models:
         table = tables.of(model)
         if table is not None and counts.get(table.name):
@@ -214,8 +215,9 @@ class _Gardener:
             case "text":
                 text = plausible.text(dice, name, number, self._seed, person, name in self._unique)
                 return text[: field.max_length] if getattr(field, "max_length", None) else text
-        raise InvalidValue(f"{field.label} is of a type that seeding knows no values for.")
+            case _:
+                raise InvalidValue(f"{field.label} is of a type that seeding knows no values for.")
 
 
 def _is_field(one: Any) -> bool:
-    return isinstance(one, peewee.Field)
+    return isinstance(one, peewee.AnyField)

@@ -7,7 +7,7 @@ an address may hold values of rows.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,10 +43,10 @@ class _Silent(WSGIRequestHandler):
     # with which a download that breaks off is seen to be one (RFC 9112, "Chunked Transfer Coding")
     protocol_version = "HTTP/1.1"
 
-    def log_request(self, *_: Any) -> None:
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass
 
-    def log(self, *_: Any) -> None:
+    def log(self, type: str, message: str, *args: Any) -> None:
         pass
 
     def version_string(self) -> str:
@@ -56,7 +56,7 @@ class _Silent(WSGIRequestHandler):
 @contextmanager
 def open_studio(
     registry: Registry, database: Database, folder: Path, options: Options
-) -> Iterator[tuple[BaseWSGIServer, str]]:
+) -> Generator[tuple[BaseWSGIServer, str]]:
     """A server that is ready to serve, and the link to open.
 
     Without ``write``, ``database`` itself is made read-only, so nothing in this process can

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from orm_core.database.connection import Database
 from orm_core.migrations import catalog
 from orm_core.migrations.catalog import Catalog, Constraint
-from orm_core.migrations.diff import diff
+from orm_core.migrations.diff import any_cast, diff
 from orm_core.studio.tables import Table
 
 _KINDS = {"p": "primary key", "u": "unique", "f": "foreign key", "c": "check", "x": "exclusion"}
@@ -55,5 +55,5 @@ def read(reader: Database, table: Table) -> Structure | None:
     # Types and sequences are there on both sides, so that only the table is written out.
     empty = Catalog(whole.schemas, {}, whole.enums, whole.sequences)
     alone = Catalog(whole.schemas, {found.name: found}, whole.enums, whole.sequences)
-    ddl = [step.sql for step in diff(empty, alone, cast_exists=lambda *_: True)]
+    ddl = [step.sql for step in diff(empty, alone, cast_exists=any_cast)]
     return Structure(found, [IndexUse(*row) for row in used], ddl)

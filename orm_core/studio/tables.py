@@ -10,8 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-import peewee
-
+from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue, NotFound, UnknownField
 from orm_core.models import fields
 from orm_core.models.columns import is_generated, unknown_field
@@ -93,7 +92,10 @@ def kind_of(one: Any) -> Kind:
         return "secret"
     if isinstance(one, peewee.ForeignKeyField):
         return kind_of(one.rel_field)
-    return next((kind for cls, kind in _KINDS if isinstance(one, cls)), "other")
+    for cls, kind in _KINDS:
+        if isinstance(one, cls):
+            return kind
+    return "other"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

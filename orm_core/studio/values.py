@@ -12,14 +12,16 @@ import math
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 from orm_core.errors import InvalidValue
 from orm_core.studio.tables import Column, kind_of
 
 #: words that people type for a boolean
-_BOOLEANS = {"true": True, "t": True, "yes": True, "1": True}
-_BOOLEANS |= {"false": False, "f": False, "no": False, "0": False}
+_BOOLEANS = {
+    **dict.fromkeys(("true", "t", "yes", "1"), True),
+    **dict.fromkeys(("false", "f", "no", "0"), False),
+}
 
 
 def parse(column: Column, text: str) -> Any:
@@ -84,7 +86,7 @@ def _array(field: Any, text: str) -> list[Any]:
     kind = kind_of(field.inner)
     return [
         _read(kind, field.inner, one) if isinstance(one, str) and kind != "json" else one
-        for one in items
+        for one in cast("list[Any]", items)
     ]
 
 

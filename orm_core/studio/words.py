@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from orm_core.studio import values
 
@@ -68,7 +69,7 @@ def index_words(definition: str) -> str:
     return f"{found[1] or ''}{found[2]}" if found else definition
 
 
-FILTERS = {
+FILTERS: Final[dict[str, Callable[..., Any]]] = {
     "thousands": thousands,
     "compact": compact,
     "bytes": bytes_,

@@ -24,9 +24,14 @@ def install(app: Flask, studio: Studio) -> None:
         table = studio.tables.of(model)
         return table.name if table is not None else None
 
-    app.jinja_env.globals.update(
-        link=link, OPERATORS=OPERATORS, WORDS=WORDS, SIZES=SIZES, writable=writable
-    )
+    known: dict[str, Any] = {
+        "link": link,
+        "OPERATORS": OPERATORS,
+        "WORDS": WORDS,
+        "SIZES": SIZES,
+        "writable": writable,
+    }
+    app.jinja_env.globals.update(known)
 
     @app.get("/")
     def start() -> str:

@@ -31,12 +31,13 @@ def install(app: Flask, studio: Studio) -> None:
     def choices(column: Column) -> list[tuple[str, str]]:
         return relations.choices(studio.reader, studio.tables, column)
 
-    app.jinja_env.globals.update(
-        has_default=has_default,
-        is_secret_field=_is_secret_field,
-        is_cut=is_cut,
-        choices=choices,
-    )
+    known: dict[str, Any] = {
+        "has_default": has_default,
+        "is_secret_field": _is_secret_field,
+        "is_cut": is_cut,
+        "choices": choices,
+    }
+    app.jinja_env.globals.update(known)
 
     def writing(page: Callable[P, R]) -> Callable[P, R]:
         @wraps(page)
@@ -243,7 +244,7 @@ def _editable(table: Table, name: str) -> Column:
 def _differences(table: Table, row: Row, form: Any) -> list[tuple[Column, str | None, str | None]]:
     """Where the row as it is now and the form differ: column, now, typed."""
     now = _form_of(table, row)
-    found = []
+    found: list[tuple[Column, str | None, str | None]] = []
     for column in writable(table):
         value, null = f"value.{column.name}", f"null.{column.name}"
         if column.is_secret or (value not in form and null not in form):
