@@ -33,7 +33,7 @@ from orm_core.studio.reader import TIME_LIMIT, reader_of
 from orm_core.studio.slow import SlowQueries
 from orm_core.studio.tables import Tables
 
-logger = logging.getLogger("orm_core.studio")
+logger: logging.Logger = logging.getLogger("orm_core.studio")
 
 
 @dataclass(slots=True)

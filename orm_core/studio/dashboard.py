@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from orm_core import metrics
 from orm_core.errors import ConfigurationError
 
-logger = logging.getLogger("orm_core.studio")
+logger: logging.Logger = logging.getLogger("orm_core.studio")
 
 EVERY: Final = 5.0
 KEPT: Final = 120

@@ -64,7 +64,7 @@ class Guard:
         self.host = host
         self.port = port
         #: held by our forms, unknown to other sites
-        self.form_token = secrets.token_urlsafe(32)
+        self.form_token: str = secrets.token_urlsafe(32)
         self._lock = threading.Lock()
         self._pass = None if is_loopback(host) else secrets.token_urlsafe(32)
         self._invitation = None if is_loopback(host) else secrets.token_urlsafe(32)
