@@ -7,7 +7,7 @@ import os
 from contextlib import AbstractContextManager
 from typing import Any
 
-from peewee import PREFETCH_TYPE, Load
+from peewee import Load
 
 from benchmarks.contenders import EXPIRES, TOKENS, Base, Unable
 from benchmarks.sealing import KEY_RING
@@ -67,8 +67,7 @@ class Contender(Base):
         return UsersService.list(limit=MANY)
 
     def relations(self, index: int) -> Any:
-        sessions = Load(User.sessions, strategy=PREFETCH_TYPE.MATERIALIZE)  # by the users' ids
-        users = User.select().order_by(User.id).limit(PARENTS).with_related(sessions)
+        users = User.select().order_by(User.id).limit(PARENTS).with_related(Load(User.sessions))
         return [(user, list(user.sessions)) for user in users]
 
     def create(self, index: int) -> Any:
@@ -100,4 +99,4 @@ class Contender(Base):
     def bulk(self, index: int) -> Any:
         user = key_of(1)
         rows = [{"user_id": user, "status": "paid", "total": total} for total in bulk_totals()]
-        return [order.id for order in OrdersService.create_many(rows)]
+        return OrdersService.create_many(rows, returning="ids")

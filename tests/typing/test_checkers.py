@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import FOLDER  # type: ignore[attr-defined]
+from checkers import FOLDER
 
 CHECKERS = ("mypy", "pyright")
 LINES = (FOLDER / "wrong.py").read_text().splitlines()

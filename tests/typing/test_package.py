@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FOLDER, ROOT  # type: ignore[attr-defined]
+from checkers import FOLDER, ROOT
 
 import domains.users
 import orm_core
