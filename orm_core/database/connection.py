@@ -27,7 +27,7 @@ from orm_core import peewee_facade as peewee
 from orm_core import settings as settings_module
 from orm_core.database import deploy_lock, drivers
 from orm_core.database.diagnostics import translate
-from orm_core.database.drivers.protocol import IDLE, IN_ERROR
+from orm_core.database.drivers.protocol import IDLE, IN_ERROR, Driver
 from orm_core.database.events import signals
 from orm_core.database.pool import Pool, PoolStats
 from orm_core.database.prepared import CompiledSql, execute_prepared
@@ -95,7 +95,7 @@ class Database(peewee.PostgresqlDatabase):
             self.close_all()
         self.connect_params: dict[str, Any] = {}
         super().init(database, **connect_params)
-        self.driver = drivers.load(driver)
+        self.driver: Driver = drivers.load(driver)
         self._prepare = prepare
         self.pool = Pool(self._open, size=pool_size, timeout=pool_timeout)
         self._deployers: set[int] = set()

@@ -52,4 +52,4 @@ def _json_reader() -> Callable[[str], Any]:
 
 
 #: a JSON text as Python's values; by orjson where that is installed
-read_json = _json_reader()
+read_json: Callable[[str], Any] = _json_reader()

@@ -86,8 +86,8 @@ class Connection(Prepares, psycopg.Connection[Any]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.cursor_factory = Cursor
-        self.server_cursor_factory = _NamedCursor
+        self.cursor_factory: type[psycopg.Cursor[Any]] = Cursor
+        self.server_cursor_factory: type[ServerCursor[Any]] = _NamedCursor
         self.notices: list[str] = []
         self.add_notice_handler(partial(_keep, self.notices))
 
