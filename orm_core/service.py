@@ -17,20 +17,15 @@ lines are written after the commit, so they tell what stands. An error is logged
 from __future__ import annotations
 
 import builtins
-import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from types import TracebackType
 from typing import Any, ClassVar, Generic, Literal, cast, get_args, get_origin, overload
 from uuid import UUID
 
-import inflection
 from typing_extensions import TypeVar
 
-from orm_core.database.connection import Database
 from orm_core.database.transactions import Transaction
-from orm_core.errors import InvalidValue, NotFound, OrmCoreError, RegistryError
-from orm_core.loggers import Logger, check_logger
+from orm_core.errors import InvalidValue, NotFound, RegistryError
+from orm_core.loggers import Logger
 from orm_core.models.base import BaseModel
 from orm_core.models.bulk_insert import Returning, insert_rows
 from orm_core.models.payloads import (
@@ -58,116 +53,13 @@ from orm_core.queries.plans import plan_for
 from orm_core.queries.rows import first_returned
 from orm_core.queries.streaming import Progress, stream
 from orm_core.queries.upsert import upsert, upsert_rows
+from orm_core.verb import Verb, is_key
 
 M = TypeVar("M", bound=BaseModel)
 #: the payloads of ``create`` and of ``update``, as `orm-core types generate` writes them
 New = TypeVar("New", bound=Payload, default=Payload)
 Changes = TypeVar("Changes", bound=Payload, default=Payload)
 Key = UUID | str
-
-log: logging.Logger = logging.getLogger("orm_core.service")
-
-
-class Verb:
-    """One call of a service: ``tx`` checked, failures logged, changes audited after commit.
-
-    For verbs of your own: ``with cls.verb("revoke", logger, tx) as verb: ...
-    verb.audit("revoked", session)``.
-    """
-
-    def __init__(
-        self, service: type[Service[Any, Any, Any]], action: str, logger: Logger | None, tx: Any
-    ) -> None:
-        self._model = service.model
-        self._verb = action
-        self._logger = logger
-        self._tx = tx
-
-    @property
-    def database(self) -> Database:
-        """The database of the service's model."""
-        database: Database = self._model._meta.database
-        return database
-
-    def is_key(self, id: Any) -> Any:
-        """The condition on the row with this id. Raises ``InvalidValue`` for what is no id."""
-        return _is_key(self._model, id)
-
-    def __enter__(self) -> Verb:
-        if self._logger is not None:
-            check_logger(self._logger)
-        if self._tx is not None:
-            self._check_tx()
-        return self
-
-    @property
-    def _action(self) -> str:
-        return f"service:{self._verb}"
-
-    def _check_tx(self) -> None:
-        try:
-            if not isinstance(self._tx, Transaction):
-                raise InvalidValue("tx must be what `with transaction() as tx:` gives.")
-            self._tx.check(self.database)
-        except OrmCoreError as error:
-            self._log_failure(error)
-            raise
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if isinstance(exc, Exception):
-            self._log_failure(exc)
-
-    def _log_failure(self, error: Exception) -> None:
-        if self._logger is not None:
-            meta = {"module": "db", "action": self._action, "error": error}
-            self._tell("error", f"Failed to {self._doing}", meta)
-
-    @property
-    def _noun(self) -> str:
-        return inflection.underscore(self._model.__name__)
-
-    @property
-    def _doing(self) -> str:
-        """``find_by_email`` -> "find user", ``create_many`` -> "create users"."""
-        words = self._verb
-        what = re.sub(r"_(by_.*|many|where)$", "", words).replace("_", " ")
-        noun = self._noun.replace("_", " ")
-        several = words.endswith(("_many", "_where")) or words in {
-            "list",
-            "page",
-            "count",
-            "iterate",
-        }
-        return f"{what} {inflection.pluralize(noun) if several else noun}"
-
-    def audit(self, done: str, row: BaseModel | None = None, **facts: Any) -> None:
-        """Log ``<Model> <done>`` with the row's id once everything is committed."""
-        if self._logger is None:
-            return
-        meta: dict[str, Any] = {"module": "db", "action": self._action, **facts}
-        if row is not None:
-            meta[f"{self._noun}_id"] = row._pk
-        message = f"{self._model.__name__} {done}"
-        self.database.after_commit(lambda: self._tell("audit", message, meta))
-
-    def audit_many(self, done: str, rows: Iterable[Any]) -> None:
-        """The same for several rows, or ids of them, in one line."""
-        if self._logger is None:
-            return
-        ids = [row._pk if isinstance(row, BaseModel) else row for row in rows]
-        if ids:
-            self.audit(done, None, count=len(ids), **{f"{self._noun}_ids": ids})
-
-    def _tell(self, level: str, message: str, meta: Mapping[str, Any]) -> None:
-        try:
-            getattr(self._logger, level)(message, meta)
-        except Exception:
-            log.exception("The logger given to a service failed; the call went on.")
 
 
 class Service(Generic[M, New, Changes]):
@@ -199,7 +91,7 @@ class Service(Generic[M, New, Changes]):
             raise RegistryError(
                 f"{cls.__name__} has no model: write class {cls.__name__}(Service[YourModel])."
             )
-        return Verb(cls, action, logger, tx)
+        return Verb(cls.model, action, logger, tx)
 
     # -- create -----------------------------------------------------------------------------
 
@@ -529,7 +421,7 @@ class Service(Generic[M, New, Changes]):
             if is_soft(cls.model):
                 row: M | None = plan_for(cls.model, plans.SoftDelete).row(key_value(cls.model, id))
             else:
-                row = first_returned(cls.model.delete().where(_is_key(cls.model, id)))
+                row = first_returned(cls.model.delete().where(is_key(cls.model, id)))
             if row is not None:
                 verb.audit("deleted", row)
             return row
@@ -540,7 +432,7 @@ class Service(Generic[M, New, Changes]):
     ) -> M | None:
         """Bring a soft-deleted row back, with those that went with it; None without one."""
         with cls.verb("restore", logger, tx) as verb:
-            row: M | None = first_returned(cls.model.restore().where(_is_key(cls.model, id)))
+            row: M | None = first_returned(cls.model.restore().where(is_key(cls.model, id)))
             if row is not None:
                 verb.audit("restored", row)
             return row
@@ -554,7 +446,7 @@ class Service(Generic[M, New, Changes]):
         Raises ``ForeignKeyViolation`` when other rows refer to it.
         """
         with cls.verb("hard_delete", logger, tx) as verb:
-            row: M | None = first_returned(cls.model.hard_delete().where(_is_key(cls.model, id)))
+            row: M | None = first_returned(cls.model.hard_delete().where(is_key(cls.model, id)))
             if row is not None:
                 verb.audit("deleted for good", row)
             return row is not None
@@ -580,10 +472,6 @@ def visibility(include_deleted: bool) -> Visibility:
 
 def _by_key(model: Any, id: Any, include_deleted: bool) -> Any:
     return plan_for(model, plans.ByKey, visibility(include_deleted)).row(key_value(model, id))
-
-
-def _is_key(model: Any, id: Any) -> Any:
-    return model._meta.primary_key == key_value(model, id)
 
 
 def _select(model: Any, predicates: builtins.list[Any], include_deleted: bool) -> Any:
