@@ -317,7 +317,11 @@ def shell(monkeypatch):
 
 def test_the_command_serves_until_it_is_interrupted(clone_db, orm_core_server):
     url = orm_core_server.url(clone_db.database)
-    code = "from orm_core.cli import main; main()"
+    # A test run in the background of a shell passes an ignored SIGINT on.
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from orm_core.cli import main; main()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code, "studio", "--port", "0", "--no-open"],
         cwd=ROOT,
