@@ -133,6 +133,8 @@ class ForeignKeyField(CheckedField[UUID, G], peewee.ForeignKeyField, Generic[R, 
     def to_database(self, value: Any) -> Any:
         if isinstance(value, self.rel_model):
             value = getattr(value, self.rel_field.name)
+            if value is None:
+                raise self.refuse(f"a {self.rel_model.__name__} that was saved before")
         try:
             return self.rel_field.db_value(value)
         except OrmCoreError:

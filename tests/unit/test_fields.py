@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from peewee import fn
 
 from orm_core import (
+    AutoField,
     BaseModel,
     BigIntegerField,
     BooleanField,
@@ -622,3 +623,16 @@ def test_a_pattern_may_be_longer_than_the_column(operator):
     assert any("longer" in str(value) for value in query.sql()[1])
     with pytest.raises(InvalidValue, match="NUL"):
         Tag.select().where(getattr(Tag.name, operator)("\0")).sql()
+
+
+def test_a_parent_without_a_key_is_refused():
+    class Crew(BaseModel):
+        id = AutoField()
+
+    class Sailor(BaseModel):
+        crew = ForeignKeyField(Crew, null=True)
+
+    with pytest.raises(InvalidValue, match="a Crew that was saved before"):
+        Sailor.insert(crew=Crew()).sql()
+    with pytest.raises(InvalidValue, match="a Crew that was saved before"):
+        Sailor.select().where(Sailor.crew == Crew()).sql()
