@@ -7,13 +7,13 @@ from orm_core.crypto.index import IndexKeys
 from orm_core.crypto.ring import KeyRing
 from orm_core.crypto.secret import Secret, SecretJSON
 from orm_core.database.connection import (
-    Database,
     close_db,
     connect_db,
     db,
     initialize_db,
     transaction,
 )
+from orm_core.database.database import Database
 from orm_core.database.events import QueryEvent, signals
 from orm_core.database.transactions import Transaction
 from orm_core.errors import (

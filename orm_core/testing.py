@@ -30,7 +30,8 @@ from pytest_postgresql import factories
 from pytest_postgresql.janitor import DatabaseJanitor
 
 from orm_core import settings
-from orm_core.database.connection import Database, db, initialize_db
+from orm_core.database.connection import db, initialize_db
+from orm_core.database.database import Database
 from orm_core.database.url import DatabaseUrl, parse
 
 #: where pytest was started; a test may have gone elsewhere by the time the schema is made

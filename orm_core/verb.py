@@ -10,7 +10,7 @@ from typing import Any
 
 import inflection
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.database.transactions import Transaction
 from orm_core.errors import InvalidValue, OrmCoreError
 from orm_core.loggers import Logger, check_logger

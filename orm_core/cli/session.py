@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from orm_core import close_db, initialize_db, registry, settings
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.settings import Settings
 
 url_option: Callable[[Any], Any] = click.option(

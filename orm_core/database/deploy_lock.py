@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from orm_core.errors import LockTimeout, QueryError
 
 if TYPE_CHECKING:
-    from orm_core.database.connection import Database
+    from orm_core.database.database import Database
 
 logger: logging.Logger = logging.getLogger("orm_core.migrations")
 

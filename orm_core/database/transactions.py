@@ -30,7 +30,7 @@ from orm_core.errors import (
 )
 
 if TYPE_CHECKING:
-    from orm_core.database.connection import Database
+    from orm_core.database.database import Database
 
 logger: logging.Logger = logging.getLogger("orm_core.transactions")
 

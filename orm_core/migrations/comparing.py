@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.errors import MigrationError
 from orm_core.migrations import catalog, history, runner
 from orm_core.migrations.catalog import Catalog

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.errors import MigrationError, QueryError
 from orm_core.migrations import catalog, questions
 from orm_core.migrations.answers import Answers, Renames

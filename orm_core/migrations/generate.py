@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.migrations import catalog, runner
 from orm_core.migrations.answers import Answers
 from orm_core.migrations.drafts import CONCURRENTLY, Author, Draft

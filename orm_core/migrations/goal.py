@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.database.transactions import Transaction
 from orm_core.errors import QueryError
 from orm_core.migrations import catalog

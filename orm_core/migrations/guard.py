@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.errors import EmbeddedError, MigrationError
 from orm_core.migrations import catalog
 from orm_core.migrations.effects import FileReport

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.errors import MigrationError
 from orm_core.migrations import backfill, catalog, comparing, guard, history, runner, sums
 from orm_core.migrations.answers import Answers

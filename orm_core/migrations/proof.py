@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.errors import MigrationError
 from orm_core.migrations import catalog, runner
 from orm_core.migrations.catalog import HISTORY, Catalog

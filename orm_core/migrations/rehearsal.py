@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from orm_core import settings
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.database.url import parse
 from orm_core.errors import MigrationError
 from orm_core.migrations import runner

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from orm_core import peewee_facade as peewee
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.errors import (
     CommitUnknown,
     LockTimeout,

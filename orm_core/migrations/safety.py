@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.errors import MigrationError
 from orm_core.migrations import catalog, runner
 from orm_core.migrations.dangers import judged

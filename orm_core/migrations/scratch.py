@@ -17,7 +17,7 @@ from typing import Final
 
 from orm_core import peewee_facade as peewee
 from orm_core import settings
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.errors import ConfigurationError, EmbeddedError, OrmCoreError, QueryError
 from orm_core.migrations.names import quote
 

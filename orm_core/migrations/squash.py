@@ -13,7 +13,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Final
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.errors import MigrationError
 from orm_core.migrations import catalog, runner
 from orm_core.migrations.catalog import Catalog

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.database.diagnostics import translate
 from orm_core.database.transactions import Transaction
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import inflection
 
 from orm_core import peewee_facade as peewee
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.database.diagnostics import declare_constraints
 from orm_core.errors import RegistryError
 from orm_core.models.columns import quote_literal, shorten

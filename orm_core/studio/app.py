@@ -12,7 +12,7 @@ from typing import Any
 from flask import Flask, g, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.errors import (
     ConnectionFailed,
     ConstraintViolation,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from orm_core import peewee_facade as peewee
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.errors import InvalidValue, NotFound
 from orm_core.studio.filters import View
 from orm_core.studio.reader import reader_rows

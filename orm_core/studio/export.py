@@ -12,7 +12,7 @@ from contextlib import closing
 from itertools import islice
 from typing import Any, Final, cast
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.errors import InvalidValue
 from orm_core.studio.explorer import filtered
 from orm_core.studio.filters import View

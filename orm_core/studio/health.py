@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from orm_core import peewee_facade as peewee
 from orm_core.crypto.in_use import key_ring
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.errors import KeyRingError, OrmCoreError
 from orm_core.migrations import runner
 from orm_core.migrations.files import names_in

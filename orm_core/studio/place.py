@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.database.url import DatabaseUrl
 from orm_core.errors import ConfigurationError
 

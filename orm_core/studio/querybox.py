@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.errors import InvalidValue
 from orm_core.studio.reader import TIME_LIMIT, reader_of
 from orm_core.studio.tables import Tables

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 
 #: seconds that a statement of the studio may take
 TIME_LIMIT: Final = 5.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from orm_core import peewee_facade as peewee
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.studio.explorer import Row
 from orm_core.studio.reader import reader_rows
 from orm_core.studio.tables import Column, Table, Tables

@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Final
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.errors import QueryError
 
 #: seconds from which a statement is kept

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orm_core.database.connection import Database
+from orm_core.database.database import Database
 from orm_core.migrations import catalog
 from orm_core.migrations.catalog import Catalog, Constraint
 from orm_core.migrations.diff import any_cast, diff

@@ -1,0 +1,365 @@
+"""A PostgreSQL database behind a pool: the one place that all statements pass.
+
+A statement outside a transaction or ``connection_context()`` takes a connection of the pool for
+itself and gives it back at once, so no thread keeps one by accident.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from functools import partial
+from time import perf_counter
+from typing import Any, cast
+
+from orm_core import peewee_facade as peewee
+from orm_core.database import deploy_lock, drivers
+from orm_core.database.diagnostics import translate
+from orm_core.database.drivers.protocol import IDLE, IN_ERROR, Driver
+from orm_core.database.events import signals
+from orm_core.database.pool import Pool, PoolStats
+from orm_core.database.prepared import CompiledSql, execute_prepared
+from orm_core.database.transactions import Isolation, Transaction, unsent
+from orm_core.errors import ConfigurationError, InvalidStatement, InvalidValue, TransactionError
+from orm_core.settings import DRIVERS
+
+logger: logging.Logger = logging.getLogger("orm_core.database")
+_is_debugging = logger.isEnabledFor
+
+_EXECUTE_SQL = peewee.Database.execute_sql
+
+_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _mark(blocks: Iterable[Transaction], *, sent: bool) -> None:
+    for block in blocks:
+        block.sent = sent
+
+
+def _is_idle(connection: Any) -> bool:
+    """Whether no transaction runs on it."""
+    if connection.closed:
+        return False
+    return bool(connection.get_transaction_status() == IDLE)
+
+
+class _ConnectionContext(peewee.ConnectionContext):
+    """Leaves the connection to the transaction that is around it, if there is one."""
+
+    def __exit__(self, *_: object) -> None:
+        self.db._state.ctx.pop()
+        if not self.db._state.ctx and not self.db.in_transaction():
+            self.db.close()
+
+
+class Database(peewee.PostgresqlDatabase):
+    """A PostgreSQL database behind a pool; the one place that all statements pass.
+
+    Takes what ``peewee.PostgresqlDatabase`` takes, ``pool_size`` (connections), ``pool_timeout``
+    (seconds), ``prepare`` (``orm_core.database.prepared``) and ``driver`` (its name). Services use
+    the ready-made ``db``.
+    """
+
+    pool: Pool
+    #: whether BEGIN is sent in one text with the statement after it; else ``_run`` gets each alone
+    begins_together = True
+
+    def init(
+        self,
+        database: str | None,
+        *,
+        pool_size: int = 10,
+        pool_timeout: float = 10.0,
+        prepare: bool = False,
+        driver: str = DRIVERS[0],
+        **connect_params: Any,
+    ) -> None:
+        """Point at a database (again); open connections of an earlier one are closed."""
+        if self.in_transaction():
+            raise TransactionError("A database can't be initialized anew inside a transaction.")
+        if hasattr(self, "pool"):
+            self.close_all()
+        self.connect_params: dict[str, Any] = {}
+        super().init(database, **connect_params)
+        self.driver: Driver = drivers.load(driver)
+        self._prepare = prepare
+        self.pool = Pool(self._open, size=pool_size, timeout=pool_timeout)
+        self._deployers: set[int] = set()
+        _databases.add(self)
+
+    # -- connections ------------------------------------------------------------------------
+
+    def _open(self) -> Any:
+        params: dict[str, Any] = {
+            "dbname": self.database,
+            "host": "localhost",
+            "port": 5432,
+            **self.connect_params,
+        }
+        started = time.monotonic()
+        try:
+            connection = self.driver.connect(params, prepare=self._prepare)
+        except self.driver.Error:
+            from orm_core.database import reachability  # brings ssl, for a failure only
+
+            failure = reachability.explain(params, time.monotonic() - started)
+        else:
+            self._set_server_version(connection)
+            return connection
+        raise failure
+
+    def connect(self, reuse_if_open: bool = False) -> bool:
+        """Take a connection of the pool for this thread, until ``close``."""
+        if self.deferred:
+            raise ConfigurationError(
+                "The database is not initialized: call initialize_db(url) before the first query."
+            )
+        if not self.is_closed():
+            if reuse_if_open:
+                self._replace_broken()
+                return False
+            raise peewee.OperationalError("Connection already opened.")
+        self._state.reset()
+        self._state.set_connection(self.pool.acquire())
+        return True
+
+    def _replace_broken(self) -> None:
+        """A connection that broke earlier in this block is exchanged, outside transactions."""
+        state = self._state
+        if not state.conn.closed or state.transactions:
+            return
+        contexts = state.ctx
+        self.close()
+        try:
+            self.connect()
+        finally:
+            state.ctx = contexts
+
+    def close(self) -> bool:
+        """Give this thread's connection back to the pool; False when it had none."""
+        if self.in_transaction():
+            raise peewee.OperationalError("Attempting to close database while transaction is open.")
+        if self.is_closed():
+            return False
+        connection = self._state.conn
+        try:
+            if self.is_deploying() and not connection.closed:
+                deploy_lock.release(self)
+        finally:
+            self._deployers.discard(id(connection))
+            self._state.reset()
+            self.pool.release(connection)
+        return True
+
+    def connection_context(self) -> peewee.ConnectionContext:
+        """A block that holds one connection; inside another, or a transaction, the same one."""
+        return _ConnectionContext(self)
+
+    def close_all(self) -> None:
+        """Close every connection: the idle ones now, those of other threads on their return.
+
+        Raises ``peewee.OperationalError`` inside a transaction.
+        """
+        self.close()
+        self.pool.close()
+
+    def pool_stats(self) -> PoolStats:
+        """The pool's size and how many of its connections are in use, idle and waited for."""
+        return self.pool.stats()
+
+    # -- statements -------------------------------------------------------------------------
+
+    def execute(self, query: Any, **context_options: Any) -> Any:
+        """Send a query; one that knows its SQL is not rendered anew."""
+        rendered = None if context_options else getattr(query, "rendered", None)
+        if rendered is None:
+            return super().execute(query, **context_options)
+        return self.execute_sql(*rendered(self))
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """Send SQL and answer its cursor.
+
+        A Router that replays applied files puts a mock in the place of Peewee's method, for the
+        whole process. Only the thread that deploys gets the mock; the others' queries are sent.
+        """
+        if peewee.Database.execute_sql is _EXECUTE_SQL or not self.is_deploying():
+            return self._execute_cursor(sql, params)
+        return super().execute_sql(sql, params)
+
+    def _execute_cursor(self, sql: str, params: Any, **cursor_options: Any) -> Any:
+        # Not execute_sql: peewee-migrate replaces that one while it replays old files.
+        if sql.__class__ is not CompiledSql and deploy_lock.is_routers(sql):
+            self.begin_deploy()
+        state = self._state
+        if not state.closed:
+            if state.conn.closed:
+                self._replace_broken()
+            return self._send(sql, params, **cursor_options)
+        if not self.autoconnect or cursor_options:
+            return self._send(sql, params, **cursor_options)
+        self.connect()
+        try:
+            return self._send(sql, params)
+        finally:
+            self.close()
+
+    def _send(self, sql: str, params: Any, **cursor_options: Any) -> Any:
+        """Send a statement, and with it what opens the blocks that it is the first of."""
+        state = self._state
+        if cursor_options or state.closed:
+            return self._run(partial(self.cursor, **cursor_options), sql, params)
+        opening = unsent(state.transactions) if state.transactions else None
+        if opening and (opening[0].is_savepoint or not self.begins_together):
+            self._open_blocks()  # a failure would not tell whether a SAVEPOINT was reached
+            opening = None
+        return self._run(state.conn.cursor, sql, params, opening)
+
+    def _run(
+        self,
+        make_cursor: Callable[[], Any],
+        sql: str,
+        params: Any,
+        opening: list[Transaction] | None = None,
+    ) -> Any:
+        """Send a statement, in one round trip with BEGIN and SAVEPOINT of ``opening`` blocks."""
+        before = ""
+        if opening:
+            before = "".join([f"{block.opening_sql};" for block in opening])
+            _mark(opening, sent=True)  # here, so that an interrupt leads to a needless ROLLBACK
+        cursor: Any = None
+        failure: BaseException | None = None
+        started = perf_counter()
+        try:
+            cursor = make_cursor()
+            started = perf_counter()
+            if sql.__class__ is CompiledSql and cursor.connection.prepared is not None:
+                execute_prepared(cursor, cast("CompiledSql", sql), params, before)
+            else:
+                cursor.execute(before + sql if before else sql, params or ())
+        except Exception as error:
+            failure = translate(error, self.driver, self._state.conn) or error
+        except BaseException as error:
+            failure = error
+        seconds = perf_counter() - started
+        if isinstance(failure, InvalidValue):  # nothing was sent
+            _mark(opening or (), sent=False)
+            raise failure
+        if opening:
+            if isinstance(failure, Exception) and _is_idle(self._state.conn):
+                # A text that does not parse took its BEGIN down with it: let it fail inside.
+                _mark(opening, sent=False)
+                self._open_blocks()
+                return self._run(make_cursor, sql, params)
+            for block in opening:
+                self._tell(block.opening_sql, None, 0.0, None)
+        self._tell(sql, params, seconds, failure)
+        if failure is not None:
+            raise failure
+        return cursor
+
+    def _tell(self, sql: str, params: Any, seconds: float, failure: BaseException | None) -> None:
+        if _is_debugging(logging.DEBUG):
+            logger.debug("%.6fs %s", seconds, sql)  # never the parameters: they are data
+        signals.tell(sql, seconds, failure)
+        if self.query_hooks:
+            for hook in self.query_hooks:
+                hook(peewee.QueryEvent(sql, params, seconds, failure))
+
+    def _open_blocks(self) -> None:
+        for block in unsent(self._state.transactions):
+            block.sent = True
+            self._run(self._state.conn.cursor, block.opening_sql, None)
+
+    def connection(self) -> Any:
+        """The driver's connection of this thread, inside the transaction that is running."""
+        if not self.is_closed():
+            self._open_blocks()
+        return super().connection()
+
+    def cursor(self, named_cursor: str | None = None) -> Any:
+        """A cursor of the driver, inside the transaction that is running."""
+        if not self.is_closed():
+            self._open_blocks()
+        return super().cursor(named_cursor)
+
+    def begin_deploy(self) -> None:
+        """Wait for other deployers; from here to ``close`` this thread is the only one."""
+        self.connect(reuse_if_open=True)
+        if not self.is_deploying():
+            deploy_lock.acquire(self)
+            self._deployers.add(id(self._state.conn))
+
+    def is_deploying(self) -> bool:
+        """Whether this thread's connection holds the deploy lock."""
+        return not self.is_closed() and id(self._state.conn) in self._deployers
+
+    def statement(self, sql: str) -> None:
+        """Run one statement without parameters on this thread's connection."""
+        self._send(sql, None)
+
+    # -- transactions -----------------------------------------------------------------------
+
+    def begin(self, mode: str | None = None) -> None:
+        """Send BEGIN; ``mode`` is SQL after it (``READ ONLY``)."""
+        self.statement(f"BEGIN {mode}" if mode else "BEGIN")
+
+    def commit(self) -> None:
+        """Send COMMIT."""
+        self._end("COMMIT")
+
+    def rollback(self) -> None:
+        """Send ROLLBACK."""
+        self._end("ROLLBACK")
+
+    def _end(self, sql: str) -> None:
+        waiting = unsent(self._state.transactions)
+        _mark(waiting, sent=True)  # whoever ends a block's transaction by hand begins the next
+        if not waiting or waiting[0].is_savepoint:
+            self.statement(sql)
+
+    def transaction_failed(self) -> bool:
+        """Whether a statement of the running transaction failed, so that it can't commit."""
+        connection = self._state.conn
+        if connection is None or connection.closed:
+            return False
+        return bool(connection.get_transaction_status() == IN_ERROR)
+
+    def transaction(
+        self, isolation: Isolation | None = None, *, read_only: bool = False
+    ) -> Transaction:
+        """A transaction block on this database; inside another block a savepoint."""
+        return Transaction(self, isolation, read_only=read_only)
+
+    def atomic(self, isolation: Isolation | None = None, *, read_only: bool = False) -> Transaction:
+        """The same as ``transaction``; Peewee's name for it."""
+        return Transaction(self, isolation, read_only=read_only)
+
+    def savepoint(self) -> Transaction:
+        """A block inside a running transaction."""
+        return Transaction(self)
+
+    def after_commit(self, fn: Callable[[], object]) -> Callable[[], object]:
+        """Call ``fn`` once the running transaction is committed; at once when none runs."""
+        top = self.top_transaction()
+        if top is None:
+            fn()
+        elif isinstance(top, Transaction):
+            top.on_commit(fn)
+        else:
+            raise InvalidStatement("after_commit() can't be used inside manual_commit().")
+        return fn
+
+
+def _after_fork_in_child() -> None:
+    database: Any
+    # A child that used the parent's sockets would mix both their sessions.
+    for database in list(_databases):
+        database._state.reset()
+        database._deployers.clear()
+        database.pool.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
