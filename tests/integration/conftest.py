@@ -1,9 +1,11 @@
-"""Fixtures of the studio's tests; what they use is imported when one of them asks for it."""
+"""Empty databases, and the studio; what a fixture uses is imported when a test asks for it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +15,52 @@ from orm_core import KeyRing, db, initialize_db, use_key_ring
 
 if TYPE_CHECKING:
     from studio_helpers import Browser
+
+    from orm_core import Database
+
+
+@pytest.fixture
+def new_url(orm_core_server: Any) -> Iterator[Callable[[], str]]:
+    """Makes an empty database and answers its URL."""
+    from service_helpers import empty_databases
+
+    with empty_databases(orm_core_server) as make:
+        yield make
+
+
+@pytest.fixture
+def url(new_url: Callable[[], str]) -> str:
+    """The URL of an empty database."""
+    return new_url()
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    """``orm_core.db`` on the empty database at ``url``."""
+    found = initialize_db(url)
+    yield found
+    found.close_all()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder for migration files."""
+    path = tmp_path / "migrations"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def bare_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting but the driver, an empty working directory, ``sys.path`` as it was after."""
+    from orm_core.settings import VARIABLES
+
+    for _, variable, _ in VARIABLES:
+        if variable != "ORM_CORE_DRIVER":  # the one that the tests run under
+            monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("ORM_CORE_EMBEDDED_DIR", str(tmp_path / "embedded"))
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,12 @@
 """What tests of migrations share: a registry of any models, a stock Router, a look at the schema."""
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import peewee
 import peewee_migrate
+import psycopg2
 import pytest
 from psycopg2.sql import SQL, Identifier
 from service_helpers import connect_params
@@ -61,6 +62,40 @@ def router(database, folder):
 def execute(database, statements):
     if statements:
         database.cursor().execute(statements)
+
+
+@contextmanager
+def session(url):
+    """A cursor of a connection of its own, in autocommit."""
+    with closing(psycopg2.connect(**connect_params(url))) as link, link.cursor() as cursor:
+        link.autocommit = True
+        yield cursor
+
+
+def run_sql(url, *statements):
+    """Run statements in a session of their own; the rows of the last, if it has some."""
+    with session(url) as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+# -- files by hand ------------------------------------------------------------------------------
+
+
+def write(folder, name, *lines, back=("pass",)):
+    """A migration file of these lines of Python."""
+    text = ""
+    for function, body in (("migrate", lines or ("pass",)), ("rollback", back)):
+        text += f"def {function}(migrator, database, *, fake=False):\n"
+        text += "".join(f"    {line}\n" for line in body)
+    (folder / f"{name}.py").write_text(text)
+
+
+def write_sql(folder, name, *statements, back=()):
+    """A migration file of these statements."""
+    up, down = ([f"migrator.sql({one!r})" for one in found] for found in (statements, back))
+    write(folder, name, *up, back=down or ("pass",))
 
 
 # -- a second opinion on the schema, which shares nothing with the one under test ---------------

@@ -5,14 +5,13 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import closing, contextmanager
 
 import peewee
 import peewee_migrate
-import psycopg2
 import pytest
 from click.testing import CliRunner
-from service_helpers import connect_params, empty_databases
+from migration_tools import session
+from service_helpers import connect_params
 
 from orm_core import InvalidValue, MigrationError, OrmCoreError, Registry, initialize_db
 from orm_core.cli import main
@@ -21,12 +20,6 @@ from orm_core.migrations.backfill import backfill, source
 from orm_core.migrations.migrations import Migrations
 
 ROWS = 25
-
-
-@pytest.fixture
-def url(orm_core_server):
-    with empty_databases(orm_core_server) as make:
-        yield make()
 
 
 @pytest.fixture
@@ -39,20 +32,6 @@ def database(url):
     # Which transaction changed a row tells the batches apart.
     yield found
     found.close_all()
-
-
-@pytest.fixture
-def folder(tmp_path):
-    path = tmp_path / "migrations"
-    path.mkdir()
-    return path
-
-
-@contextmanager
-def session(url):
-    with closing(psycopg2.connect(**connect_params(url))) as link, link.cursor() as cursor:
-        link.autocommit = True
-        yield cursor
 
 
 def left(database):

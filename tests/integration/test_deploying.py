@@ -15,7 +15,7 @@ from pathlib import Path
 import peewee_migrate
 import psycopg2
 import pytest
-from service_helpers import connect_params, empty_databases
+from service_helpers import connect_params
 
 from orm_core import MigrationError, initialize_db, registry
 from orm_core.database import deploy_lock
@@ -29,34 +29,6 @@ DEADLINE = 30.0
 # -- databases, files and deployers -------------------------------------------------------------
 
 
-@pytest.fixture
-def new_url(orm_core_server):
-    """Makes an empty database and answers its URL."""
-    with empty_databases(orm_core_server) as make:
-        yield make
-
-
-@pytest.fixture
-def url(new_url):
-    """The URL of an empty database."""
-    return new_url()
-
-
-@pytest.fixture
-def empty(url):
-    """``orm_core.db`` on the empty database at ``url``."""
-    database = initialize_db(url)
-    yield database
-    database.close_all()
-
-
-@pytest.fixture
-def folder(tmp_path):
-    path = tmp_path / "migrations"
-    path.mkdir()
-    return path
-
-
 def write(folder, name, body, back="pass"):
     up, down = (textwrap.indent(textwrap.dedent(one).strip(), "    ") for one in (body, back))
     head = "import os, signal, time\n\n\ndef {}(migrator, database, *, fake=False):\n{}\n\n\n"
@@ -65,7 +37,7 @@ def write(folder, name, body, back="pass"):
 
 
 @contextmanager
-def session(url):
+def client(url):
     """Another client of the database, in autocommit; answers what runs a statement."""
     with closing(psycopg2.connect(**connect_params(url))) as link:
         link.autocommit = True
@@ -80,14 +52,14 @@ def session(url):
 
 
 def rows(url, sql, *params):
-    with session(url) as run:
+    with client(url) as run:
         return run(sql, *params)
 
 
 def wait_for(url, condition, *params, what=None):
     """Until a query answers true."""
     deadline = time.monotonic() + DEADLINE
-    with session(url) as run:
+    with client(url) as run:
         while not run(f"SELECT {condition}", *params)[0][0]:
             assert time.monotonic() < deadline, what or condition
             time.sleep(0.01)
@@ -226,7 +198,7 @@ def is_index_valid(url):
 @contextmanager
 def starting_gate(url, count):
     """The block's deployers all stand in line for the lock before one of them gets it."""
-    with session(url) as run:
+    with client(url) as run:
         run("SELECT pg_advisory_lock(%s)", deploy_lock.KEY)
         yield
         wait_for(url, POLLING, count, what="all deployers wait for the lock")
@@ -252,13 +224,13 @@ def test_of_deployers_at_once_one_applies_and_the_others_find_nothing_to_do(
     assert rows(url, "SELECT name FROM migratehistory ORDER BY id") == [(name,) for name in THREE]
 
 
-def test_threads_of_one_process_deploy_one_after_the_other(empty, url, three_files):
+def test_threads_of_one_process_deploy_one_after_the_other(database, url, three_files):
     """The Router's mock is the process's, so only the history's part is looked at."""
-    with empty.connection_context():
-        peewee_migrate.Router(empty, migrate_dir=three_files).run()
+    with database.connection_context():
+        peewee_migrate.Router(database, migrate_dir=three_files).run()
         found = []
         other = threading.Thread(
-            target=lambda: found.append(runner.apply(empty, three_files)), daemon=True
+            target=lambda: found.append(runner.apply(database, three_files)), daemon=True
         )
         other.start()
         wait_for(url, POLLING, 1)
@@ -267,28 +239,28 @@ def test_threads_of_one_process_deploy_one_after_the_other(empty, url, three_fil
     assert found == [[]]
 
 
-def test_a_deployer_that_waits_says_so_once(empty, url, three_files, caplog):
+def test_a_deployer_that_waits_says_so_once(database, url, three_files, caplog):
     caplog.set_level(logging.INFO, "orm_core.migrations")
     with starting_gate(url, 1):
-        other = threading.Thread(target=runner.apply, args=(empty, three_files), daemon=True)
+        other = threading.Thread(target=runner.apply, args=(database, three_files), daemon=True)
         other.start()
     other.join(DEADLINE)
     assert caplog.messages.count("Waiting for another deployer to finish.") == 1
 
 
 def test_a_deployer_that_waited_too_long_says_whom_to_look_for(
-    empty, url, three_files, monkeypatch
+    database, url, three_files, monkeypatch
 ):
     monkeypatch.setattr(deploy_lock.acquire, "__defaults__", (0.2,))
-    with session(url) as run:
+    with client(url) as run:
         run("SELECT pg_advisory_lock(%s)", deploy_lock.KEY)
         with pytest.raises(Exception, match=r"Another deployer has been .* pg_locks"):
-            runner.apply(empty, three_files)
-    assert runner.apply(empty, three_files) == THREE
+            runner.apply(database, three_files)
+    assert runner.apply(database, three_files) == THREE
 
 
 def test_other_databases_of_the_server_are_deployed_meanwhile(new_url, three_files):
-    with session(new_url()) as run:
+    with client(new_url()) as run:
         run("SELECT pg_advisory_lock(%s)", deploy_lock.KEY)
         database = initialize_db(new_url())
         assert runner.apply(database, three_files) == THREE
@@ -296,11 +268,11 @@ def test_other_databases_of_the_server_are_deployed_meanwhile(new_url, three_fil
 
 
 @pytest.mark.parametrize("call", ["status", "pending", "problems", "command"])
-def test_looking_waits_for_no_deployer(call, empty, url, three_files, deploy):
+def test_looking_waits_for_no_deployer(call, database, url, three_files, deploy):
     write(three_files, "004_long", 'migrator.sql("SELECT pg_sleep(600)")')
     deployer = deploy()
     wait_for(url, SLEEPS)
-    look = Migrations(empty, registry, three_files)
+    look = Migrations(database, registry, three_files)
     if call == "status":
         assert look.status() == runner.Status(tuple(THREE), ("004_long",))
     elif call == "pending":
@@ -321,20 +293,20 @@ def test_looking_waits_for_no_deployer(call, empty, url, three_files, deploy):
     deployer.kill()
 
 
-def test_the_lock_is_free_once_the_connection_is_closed(empty, url, three_files):
-    peewee_migrate.Router(empty, migrate_dir=three_files).run()
+def test_the_lock_is_free_once_the_connection_is_closed(database, url, three_files):
+    peewee_migrate.Router(database, migrate_dir=three_files).run()
     held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
-    assert empty.is_deploying()
+    assert database.is_deploying()
     assert rows(url, held) == [(1,)]
-    empty.close()
+    database.close()
     assert rows(url, held) == [(0,)]
 
 
 @pytest.mark.parametrize("make", [registry.router, peewee_migrate.Router])
-def test_a_router_that_runs_again_takes_the_lock_again(make, empty, url, three_files):
-    router = make(empty, three_files)
+def test_a_router_that_runs_again_takes_the_lock_again(make, database, url, three_files):
+    router = make(database, three_files)
     router.run()
-    empty.close()
+    database.close()
     write(three_files, "004_last", 'migrator.sql("CREATE TABLE last (id int)")')
     done = []
     with starting_gate(url, 1):
@@ -344,14 +316,14 @@ def test_a_router_that_runs_again_takes_the_lock_again(make, empty, url, three_f
     assert done == [["004_last"]]
 
 
-def test_the_history_is_looked_at_once_the_lock_is_held(empty, url, three_files):
+def test_the_history_is_looked_at_once_the_lock_is_held(database, url, three_files):
     """What another deployer applied while this one waited counts."""
     write(three_files, "004_theirs", 'migrator.sql("SELECT 4")')
     failures = []
 
     def deploy():
         try:
-            Migrations(empty, registry, three_files).apply()
+            Migrations(database, registry, three_files).apply()
         except MigrationError as error:
             failures.append(str(error))
 
@@ -359,7 +331,7 @@ def test_the_history_is_looked_at_once_the_lock_is_held(empty, url, three_files)
     with starting_gate(url, 1):
         thread.start()
         wait_for(url, POLLING, 1)
-        with session(url) as run:
+        with client(url) as run:
             run(
                 "CREATE TABLE migratehistory (id serial PRIMARY KEY, name varchar(255) NOT NULL, "
                 "migrated_at timestamp NOT NULL)"
@@ -372,13 +344,13 @@ def test_the_history_is_looked_at_once_the_lock_is_held(empty, url, three_files)
 
 
 @pytest.mark.parametrize("call", [runner.apply, runner.fake])
-def test_our_own_calls_let_go_of_the_lock_by_themselves(call, empty, url, three_files):
-    call(empty, three_files)
+def test_our_own_calls_let_go_of_the_lock_by_themselves(call, database, url, three_files):
+    call(database, three_files)
     assert rows(url, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
 
 
 def test_a_deployer_whose_connection_was_lost_between_files_does_not_go_on_without_the_lock(
-    empty, url, folder
+    database, url, folder
 ):
     """It lost the lock with the session, so another one may be at work by now."""
     write(folder, "001_items", 'migrator.sql("CREATE TABLE items (id int)")')
@@ -387,7 +359,7 @@ def test_a_deployer_whose_connection_was_lost_between_files_does_not_go_on_witho
     class Interrupted(peewee_migrate.Router):
         def run_one(self, name, migrator, **options):
             if name == "002_more":
-                with session(url) as run:
+                with client(url) as run:
                     run(
                         "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
                         "WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -397,10 +369,10 @@ def test_a_deployer_whose_connection_was_lost_between_files_does_not_go_on_witho
             return super().run_one(name, migrator, **options)
 
     with pytest.raises(Exception, match=r"connection|lock"):
-        Interrupted(empty, migrate_dir=folder).run()
-    empty.close()
+        Interrupted(database, migrate_dir=folder).run()
+    database.close()
     assert rows(url, "SELECT to_regclass('more')") == [(None,)]
-    assert runner.apply(empty, folder) == ["002_more"]
+    assert runner.apply(database, folder) == ["002_more"]
 
 
 # -- killed -------------------------------------------------------------------------------------
@@ -489,12 +461,12 @@ def write_many(folder):
 
 @pytest.mark.parametrize("place", range(len(MANY) + 1))
 def test_killed_after_any_statement_a_run_again_reaches_the_same(
-    place, empty, url, new_url, folder, deploy
+    place, database, url, new_url, folder, deploy
 ):
     write_many(folder)
     deploy("registry.router" if place % 2 else "stock Router", DIE_AFTER=str(place)).dies()
     whole = place == len(MANY)
-    assert runner.apply(empty, folder) == (["002_next"] if whole else ["001_many", "002_next"])
+    assert runner.apply(database, folder) == (["002_next"] if whole else ["001_many", "002_next"])
     straight = new_url()
     database = initialize_db(straight)
     runner.apply(database, folder)
@@ -529,7 +501,7 @@ def test_when_the_server_is_killed_midway_a_run_again_reaches_the_same(
     router, kind, own_server, three_files, new_url
 ):
     url = own_server.start().url
-    with session(url) as run:
+    with client(url) as run:
         run("DROP SCHEMA public CASCADE")
         run("CREATE SCHEMA public")
     if kind == "transaction":
@@ -565,7 +537,7 @@ def test_when_the_server_is_killed_midway_a_run_again_reaches_the_same(
             failures.append(error)
 
     thread = threading.Thread(target=deploy, daemon=True)
-    with pytest.MonkeyPatch.context() as patch, session(url) as other:
+    with pytest.MonkeyPatch.context() as patch, client(url) as other:
         patch.setenv("SLOW", "1")
         if kind == "concurrent index":
             other("BEGIN")
@@ -593,11 +565,11 @@ def test_when_the_server_is_killed_midway_a_run_again_reaches_the_same(
 
 
 @pytest.fixture
-def busy(empty, url, folder, monkeypatch):
+def busy(database, url, folder, monkeypatch):
     """A file that changes a table which another session reads in a long transaction."""
     monkeypatch.setattr(runner, "PAUSE", 0.02)
     write(folder, "001_items", 'migrator.sql("CREATE TABLE items (id int)")')
-    runner.apply(empty, folder)
+    runner.apply(database, folder)
     write(
         folder,
         "002_change",
@@ -607,13 +579,13 @@ def busy(empty, url, folder, monkeypatch):
         migrator.sql("ALTER TABLE items ADD COLUMN name text")
         """,
     )
-    with session(url) as holder:
+    with client(url) as holder:
         holder("BEGIN")
         holder("SELECT * FROM items")
         yield holder
 
 
-def test_a_busy_table_is_tried_again_until_its_holder_leaves(busy, empty, folder, url, caplog):
+def test_a_busy_table_is_tried_again_until_its_holder_leaves(busy, database, folder, url, caplog):
     caplog.set_level(logging.WARNING, "orm_core.migrations")
     failures = []
 
@@ -626,7 +598,7 @@ def test_a_busy_table_is_tried_again_until_its_holder_leaves(busy, empty, folder
     handler = Leaves(logging.WARNING)
     logging.getLogger("orm_core.migrations").addHandler(handler)
     try:
-        assert runner.apply(empty, folder) == ["002_change"]
+        assert runner.apply(database, folder) == ["002_change"]
     finally:
         logging.getLogger("orm_core.migrations").removeHandler(handler)
     assert len(failures) == 3
@@ -634,19 +606,21 @@ def test_a_busy_table_is_tried_again_until_its_holder_leaves(busy, empty, folder
     assert rows(url, "SELECT to_regclass('more')") == [("more",)]
 
 
-def test_readers_that_come_meanwhile_get_through_though_the_holder_stays(busy, empty, folder, url):
+def test_readers_that_come_meanwhile_get_through_though_the_holder_stays(
+    busy, database, folder, url
+):
     """They stand behind the change for as long as its lock_timeout, and no longer."""
     failures = []
 
     def deploy():
         try:
-            runner.apply(empty, folder)
+            runner.apply(database, folder)
         except MigrationError as error:
             failures.append(error)
 
     thread = threading.Thread(target=deploy, daemon=True)
     thread.start()
-    with session(url) as reader:
+    with client(url) as reader:
         reader("SET statement_timeout = '10s'")
         for _ in range(3):
             wait_for(url, WAITS)
@@ -655,20 +629,22 @@ def test_readers_that_come_meanwhile_get_through_though_the_holder_stays(busy, e
     assert len(failures) == 1
 
 
-def test_it_gives_up_after_its_attempts_and_names_the_file(busy, empty, folder, url, caplog):
+def test_it_gives_up_after_its_attempts_and_names_the_file(busy, database, folder, url, caplog):
     caplog.set_level(logging.WARNING, "orm_core.migrations")
     with pytest.raises(MigrationError, match=r"002_change .* lock"):
-        runner.apply(empty, folder)
+        runner.apply(database, folder)
     assert len([one for one in caplog.messages if "busy table" in one]) == runner.ATTEMPTS - 1
     assert rows(url, "SELECT to_regclass('more')") == [(None,)]
-    assert runner.status(empty, folder).pending == ("002_change",)
+    assert runner.status(database, folder).pending == ("002_change",)
     busy("ROLLBACK")
-    assert runner.apply(empty, folder) == ["002_change"]
+    assert runner.apply(database, folder) == ["002_change"]
 
 
-def test_the_deploy_lock_is_held_through_the_pauses(busy, empty, folder, url, deploy, monkeypatch):
+def test_the_deploy_lock_is_held_through_the_pauses(
+    busy, database, folder, url, deploy, monkeypatch
+):
     monkeypatch.setattr(runner, "PAUSE", 0.2)
-    thread = threading.Thread(target=runner.apply, args=(empty, folder), daemon=True)
+    thread = threading.Thread(target=runner.apply, args=(database, folder), daemon=True)
     thread.start()
     wait_for(url, WAITS)
     other = deploy()
@@ -678,18 +654,18 @@ def test_the_deploy_lock_is_held_through_the_pauses(busy, empty, folder, url, de
     assert other.done() == []
 
 
-def test_a_stock_router_gives_up_at_the_lock_timeout_and_can_be_run_again(busy, empty, folder):
-    router = peewee_migrate.Router(empty, migrate_dir=folder)
+def test_a_stock_router_gives_up_at_the_lock_timeout_and_can_be_run_again(busy, database, folder):
+    router = peewee_migrate.Router(database, migrate_dir=folder)
     with pytest.raises(Exception, match="lock"):
         router.run()
     busy("ROLLBACK")
-    assert peewee_migrate.Router(empty, migrate_dir=folder).run() == ["002_change"]
+    assert peewee_migrate.Router(database, migrate_dir=folder).run() == ["002_change"]
 
 
-def test_a_file_that_is_the_victim_of_a_deadlock_is_tried_again(empty, url, folder, monkeypatch):
+def test_a_file_that_is_the_victim_of_a_deadlock_is_tried_again(database, url, folder, monkeypatch):
     monkeypatch.setattr(runner, "PAUSE", 0.02)
     write(folder, "001_items", 'migrator.sql("CREATE TABLE a (id int); CREATE TABLE b (id int)")')
-    runner.apply(empty, folder)
+    runner.apply(database, folder)
     write(
         folder,
         "002_both",
@@ -703,12 +679,12 @@ def test_a_file_that_is_the_victim_of_a_deadlock_is_tried_again(empty, url, fold
 
     def deploy():
         try:
-            results.append(runner.apply(empty, folder))
+            results.append(runner.apply(database, folder))
         except MigrationError as error:
             results.append(error)
 
     thread = threading.Thread(target=deploy, daemon=True)
-    with session(url) as other:
+    with client(url) as other:
         other("SET deadlock_timeout = '60s'")
         other("BEGIN")
         other("LOCK TABLE b")
@@ -720,11 +696,11 @@ def test_a_file_that_is_the_victim_of_a_deadlock_is_tried_again(empty, url, fold
     assert results == [["002_both"]]
 
 
-def test_other_failures_are_not_tried_again(empty, folder, caplog):
+def test_other_failures_are_not_tried_again(database, folder, caplog):
     caplog.set_level(logging.WARNING, "orm_core.migrations")
     write(folder, "001_wrong", 'migrator.sql("nonsense")')
     with pytest.raises(MigrationError, match="001_wrong"):
-        runner.apply(empty, folder)
+        runner.apply(database, folder)
     assert not [one for one in caplog.messages if "busy" in one]
 
 
@@ -738,7 +714,7 @@ def test_a_concurrent_index_is_built_with_the_deploy_lock_held(door, url, three_
     note = f'    database.execute_sql("INSERT INTO locks ({held})")\n'
     text = path.read_text().replace("    database.begin()\n", f"{note}    database.begin()\n", 1)
     path.write_text(text)
-    with session(url) as run:
+    with client(url) as run:
         run("CREATE TABLE locks (count int)")
     assert deploy(door).done() == THREE
     assert is_index_valid(url) == [(True,)]
@@ -748,7 +724,7 @@ def test_a_concurrent_index_is_built_with_the_deploy_lock_held(door, url, three_
 def test_a_concurrent_index_waits_for_writers_and_not_for_a_deployer_that_waits(
     url, three_files, deploy
 ):
-    with session(url) as writer:
+    with client(url) as writer:
         first = deploy()
         wait_for(url, "to_regclass('items') IS NOT NULL")
         first.done()
@@ -770,19 +746,19 @@ def test_a_concurrent_index_waits_for_writers_and_not_for_a_deployer_that_waits(
 
 
 @pytest.mark.parametrize("stock", [True, False], ids=["stock Router", "ours"])
-def test_a_concurrent_index_that_failed_is_built_by_the_next_run(stock, empty, url, three_files):
+def test_a_concurrent_index_that_failed_is_built_by_the_next_run(stock, database, url, three_files):
     def apply():
         if stock:
-            return peewee_migrate.Router(empty, migrate_dir=three_files).run()
-        return runner.apply(empty, three_files)
+            return peewee_migrate.Router(database, migrate_dir=three_files).run()
+        return runner.apply(database, three_files)
 
-    runner.apply(empty, three_files, "2")
-    with session(url) as run:
+    runner.apply(database, three_files, "2")
+    with client(url) as run:
         run("INSERT INTO items (name) VALUES ('twice'), ('twice')")
         with pytest.raises(Exception, match="key"):
             apply()
         assert is_index_valid(url) == [(False,)]
-        assert not empty.in_transaction()
+        assert not database.in_transaction()
         run("DELETE FROM items WHERE name = 'twice'")
     assert apply() == ["003_index"]
     assert is_index_valid(url) == [(True,)]
@@ -795,7 +771,7 @@ def test_a_deployer_killed_while_it_builds_an_index_does_not_hold_up_the_next(
     runner_database = initialize_db(url)
     runner.apply(runner_database, three_files, "2")
     runner_database.close_all()
-    with session(url) as writer:
+    with client(url) as writer:
         writer("BEGIN")
         writer("INSERT INTO items (name) VALUES ('open')")
         first = deploy()
@@ -816,18 +792,18 @@ def test_a_deployer_killed_while_it_builds_an_index_does_not_hold_up_the_next(
     assert is_index_valid(url) == [(True,)]
 
 
-def test_a_concurrent_index_is_rolled_back_concurrently(empty, url, three_files):
-    runner.apply(empty, three_files)
-    assert runner.rollback(empty, three_files) == ["003_index"]
+def test_a_concurrent_index_is_rolled_back_concurrently(database, url, three_files):
+    runner.apply(database, three_files)
+    assert runner.rollback(database, three_files) == ["003_index"]
     assert rows(url, "SELECT to_regclass('items_name_key')") == [(None,)]
-    assert runner.apply(empty, three_files) == ["003_index"]
+    assert runner.apply(database, three_files) == ["003_index"]
 
 
 # -- to, fake, rollback -------------------------------------------------------------------------
 
 
-def test_apply_to_stops_there_and_the_next_goes_on(empty, three_files):
-    team = Migrations(empty, registry, three_files)
+def test_apply_to_stops_there_and_the_next_goes_on(database, three_files):
+    team = Migrations(database, registry, three_files)
     assert team.apply(to="1") == THREE[:1]
     assert team.apply("002_fill") == THREE[1:2]
     assert team.pending() == ("003_index",)
@@ -835,9 +811,9 @@ def test_apply_to_stops_there_and_the_next_goes_on(empty, three_files):
     assert team.apply() == []
 
 
-def test_what_is_noted_as_applied_is_not_run(empty, url, three_files):
-    team = Migrations(empty, registry, three_files)
-    with session(url) as run:
+def test_what_is_noted_as_applied_is_not_run(database, url, three_files):
+    team = Migrations(database, registry, three_files)
+    with client(url) as run:
         run("CREATE TABLE items (id serial PRIMARY KEY, name text)")
         run("CREATE TABLE runs (at timestamptz DEFAULT clock_timestamp())")
     assert team.fake(to="1") == THREE[:1]
@@ -845,8 +821,8 @@ def test_what_is_noted_as_applied_is_not_run(empty, url, three_files):
     assert is_index_valid(url) == [(True,)]
 
 
-def test_rollback_undoes_the_latest_and_apply_does_them_again(empty, url, three_files):
-    team = Migrations(empty, registry, three_files)
+def test_rollback_undoes_the_latest_and_apply_does_them_again(database, url, three_files):
+    team = Migrations(database, registry, three_files)
     team.apply()
     assert team.rollback(3) == THREE[::-1]
     assert rows(url, "SELECT to_regclass('items'), to_regclass('runs')") == [(None, None)]
@@ -854,10 +830,10 @@ def test_rollback_undoes_the_latest_and_apply_does_them_again(empty, url, three_
     assert team.apply() == THREE
 
 
-def test_a_rollback_waits_for_a_deployer(empty, url, three_files):
-    runner.apply(empty, three_files)
+def test_a_rollback_waits_for_a_deployer(database, url, three_files):
+    runner.apply(database, three_files)
     with starting_gate(url, 1):
-        thread = threading.Thread(target=runner.rollback, args=(empty, three_files), daemon=True)
+        thread = threading.Thread(target=runner.rollback, args=(database, three_files), daemon=True)
         thread.start()
     thread.join(DEADLINE)
-    assert runner.status(empty, three_files).pending == ("003_index",)
+    assert runner.status(database, three_files).pending == ("003_index",)

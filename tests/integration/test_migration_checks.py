@@ -3,16 +3,16 @@
 import json
 import os
 import re
-import sys
 import textwrap
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import replace
 
 import psycopg2
 import pytest
 from click.testing import CliRunner
+from migration_tools import run_sql, session, write_sql
 from peewee_migrate import Router
-from service_helpers import connect_params, empty_databases
+from service_helpers import connect_params
 
 from orm_core import (
     BaseModel,
@@ -27,9 +27,10 @@ from orm_core import (
 from orm_core.cli import main
 from orm_core.migrations import history, scratch, sums
 from orm_core.migrations.migrations import Drift, Migrations
-from orm_core.settings import VARIABLES
 
 NOBODY_LISTENS = "postgresql://bob:hunter2@127.0.0.1:1/shop"
+
+pytestmark = pytest.mark.usefixtures("bare_surroundings")
 
 
 class Item(BaseModel):
@@ -38,31 +39,6 @@ class Item(BaseModel):
 
 
 domain = Domain("items", models=(Item,))
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_the_tests_own(monkeypatch, tmp_path):
-    for _, variable, _ in VARIABLES:
-        if variable == "ORM_CORE_DRIVER":
-            continue  # the one that the tests run under
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("ORM_CORE_EMBEDDED_DIR", str(tmp_path / "embedded"))
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def url(orm_core_server):
-    """The URL of an empty database."""
-    with empty_databases(orm_core_server) as make:
-        yield make()
-
-
-@pytest.fixture
-def database(url):
-    found = initialize_db(url)
-    yield found
-    found.close_all()
 
 
 @pytest.fixture
@@ -90,36 +66,15 @@ def folder(tmp_path):
     """Two files, with sums: the table of the registry, and a change of data."""
     path = tmp_path / "migrations"
     path.mkdir()
-    write(path, "001_items", ITEMS, back=["DROP TABLE items"])
-    write(path, "002_fill", "INSERT INTO items (name, size) VALUES ('100%%', 7)")
+    write_sql(path, "001_items", ITEMS, back=["DROP TABLE items"])
+    write_sql(path, "002_fill", "INSERT INTO items (name, size) VALUES ('100%%', 7)")
     sums.write(path)
     return path
-
-
-def write(folder, name, *statements, back=()):
-    lines = []
-    for function, found in (("migrate", statements), ("rollback", back)):
-        lines.append(f"def {function}(migrator, database, *, fake=False):")
-        lines += [f"    migrator.sql({one!r})" for one in found] or ["    pass"]
-    (folder / f"{name}.py").write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture
 def team(database, items, folder):
     return Migrations(database, items, folder)
-
-
-@contextmanager
-def session(url):
-    with closing(psycopg2.connect(**connect_params(url))) as link, link.cursor() as cursor:
-        link.autocommit = True
-        yield cursor
-
-
-def execute(url, *statements):
-    with session(url) as cursor:
-        for statement in statements:
-            cursor.execute(statement)
 
 
 def command(*arguments):
@@ -143,27 +98,27 @@ def lose(folder):
 
 
 def add_without_sum(folder):
-    write(folder, "003_more", "SELECT 1")
+    write_sql(folder, "003_more", "SELECT 1")
 
 
 def take_the_same_number(folder):
-    write(folder, "002_other", "SELECT 1")
+    write_sql(folder, "002_other", "SELECT 1")
     sums.write(folder)
 
 
 def three_with_one_number(folder):
-    write(folder, "002_a", "SELECT 1")
-    write(folder, "002_b", "SELECT 1")
+    write_sql(folder, "002_a", "SELECT 1")
+    write_sql(folder, "002_b", "SELECT 1")
     sums.write(folder)
 
 
 def pass_the_last_number(folder):
-    write(folder, "1000_more", "SELECT 1")
+    write_sql(folder, "1000_more", "SELECT 1")
     sums.write(folder)
 
 
 def put_a_dot_into_a_name(folder):
-    write(folder, "003_v1.2", "SELECT 1")
+    write_sql(folder, "003_v1.2", "SELECT 1")
     sums.write(folder)
 
 
@@ -275,7 +230,7 @@ def test_the_sums_name_each_file_in_order(folder):
 def test_an_applied_file_that_is_missing_is_told_and_nothing_is_applied(team, folder):
     team.apply()
     (folder / "002_fill.py").unlink()
-    write(folder, "003_more", "CREATE TABLE more (id int)")
+    write_sql(folder, "003_more", "CREATE TABLE more (id int)")
     sums.write(folder)
     for call in (team.check, team.apply):
         with pytest.raises(MigrationError, match="002_fill is applied, and its file is missing"):
@@ -285,7 +240,7 @@ def test_an_applied_file_that_is_missing_is_told_and_nothing_is_applied(team, fo
 
 def test_a_pending_file_before_applied_ones_is_told_and_nothing_is_applied(team, folder):
     team.apply()
-    write(folder, "001_late", "CREATE TABLE late (id int)")
+    write_sql(folder, "001_late", "CREATE TABLE late (id int)")
     (folder / "001_late.py").rename(folder / "000_late.py")
     sums.write(folder)
     for call in (team.check, team.apply):
@@ -324,7 +279,7 @@ def test_models_ahead_of_the_files_do_not_pass(team, folder, items):
 
 
 def test_files_ahead_of_the_models_do_not_pass(team, folder):
-    write(folder, "003_more", "ALTER TABLE items ADD COLUMN more text")
+    write_sql(folder, "003_more", "ALTER TABLE items ADD COLUMN more text")
     sums.write(folder)
     with pytest.raises(MigrationError, match=r"items\.more"):
         team.check()
@@ -445,7 +400,7 @@ BY_HAND = {
 def rich(database, items, tmp_path):
     path = tmp_path / "rich"
     path.mkdir()
-    write(path, "001_rich", *RICH)
+    write_sql(path, "001_rich", *RICH)
     team = Migrations(database, items, path)
     team.apply()
     database.execute_sql("INSERT INTO parents (id, total) VALUES (1, 5), (2, NULL)")
@@ -455,7 +410,7 @@ def rich(database, items, tmp_path):
 
 @pytest.mark.parametrize(("sql", "words"), BY_HAND.values(), ids=BY_HAND)
 def test_what_was_changed_by_hand_is_told_and_the_sql_mends_it(sql, words, rich, url):
-    execute(url, sql)
+    run_sql(url, sql)
     found = rich.drift()
     assert found
     assert words in found.differences
@@ -468,9 +423,9 @@ def test_what_was_changed_by_hand_is_told_and_the_sql_mends_it(sql, words, rich,
 
 
 def test_rows_that_stay_are_kept_when_a_drift_is_mended(rich, url):
-    execute(url, *(BY_HAND[name][0] for name in ("extra column", "extra label", "other type")))
+    run_sql(url, *(BY_HAND[name][0] for name in ("extra column", "extra label", "other type")))
     found = rich.drift()
-    execute(url, *found.sql)
+    run_sql(url, *found.sql)
     assert not rich.drift()
     with session(url) as cursor:
         cursor.execute("SELECT id, name, mood::text, total FROM parents ORDER BY id")
@@ -483,22 +438,22 @@ def test_a_database_that_is_what_its_files_make_does_not_drift(rich):
 
 
 def test_pending_files_are_no_drift(rich):
-    write(rich.folder, "002_more", "CREATE TABLE more (id int)")
+    write_sql(rich.folder, "002_more", "CREATE TABLE more (id int)")
     assert not rich.drift()
 
 
 def test_a_database_without_any_history_drifts_by_what_is_in_it(database, items, folder, url):
     team = Migrations(database, items, folder)
     assert not team.drift()
-    execute(url, "CREATE TABLE handmade (id int)")
+    run_sql(url, "CREATE TABLE handmade (id int)")
     assert team.drift().differences == ("drops handmade",)
 
 
 def test_files_applied_out_of_order_are_compared_as_they_were_applied(rich, url):
     """As a stock Router does when a branch brings an earlier number late."""
-    write(rich.folder, "003_three", "CREATE TABLE three (id int)")
+    write_sql(rich.folder, "003_three", "CREATE TABLE three (id int)")
     rich.apply()
-    write(rich.folder, "002_two", "CREATE TABLE two (id int)")
+    write_sql(rich.folder, "002_two", "CREATE TABLE two (id int)")
     assert not rich.drift()
     Router(rich.database, migrate_dir=rich.folder).run()
     rich.database.close()
@@ -507,7 +462,7 @@ def test_files_applied_out_of_order_are_compared_as_they_were_applied(rich, url)
 
 
 def test_drift_changes_nothing(rich, url):
-    execute(url, "CREATE TABLE handmade (id int)")
+    run_sql(url, "CREATE TABLE handmade (id int)")
     assert rich.drift() == rich.drift()
 
 
@@ -515,7 +470,7 @@ def test_the_command_drift_tells_words_and_sql_and_exits_with_1(rich, url):
     options = ("--url", url, "--folder", rich.folder)
     assert command("drift", *options).exit_code == 0
     assert json.loads(command("drift", "--json", *options).stdout)["differences"] == []
-    execute(url, "ALTER TABLE parents ADD COLUMN extra int")
+    run_sql(url, "ALTER TABLE parents ADD COLUMN extra int")
     result = command("drift", *options)
     assert result.exit_code == 1
     assert "drops parents.extra" in result.output
@@ -532,7 +487,7 @@ def test_the_command_drift_tells_words_and_sql_and_exits_with_1(rich, url):
 
 @pytest.fixture
 def offline(items, folder):
-    write(folder, "003_back", "SELECT 3", back=["SELECT -3"])
+    write_sql(folder, "003_back", "SELECT 3", back=["SELECT -3"])
     return Migrations(None, items, folder)
 
 
@@ -568,7 +523,7 @@ def test_the_command_sql_takes_names_and_numbers(offline, name, monkeypatch):
 
 
 def test_the_sql_printed_makes_the_schema(offline, url, database):
-    execute(url, offline.sql())
+    run_sql(url, offline.sql())
     database.execute_sql("INSERT INTO items (name) VALUES ('works')")
     assert database.execute_sql("SELECT count(*) FROM items").fetchone() == (2,)
 
@@ -638,7 +593,7 @@ def test_a_scratch_database_is_dropped_though_somebody_is_connected(database, ur
 def test_scratch_databases_are_dropped_after_an_error(call, team, folder, url):
     if call == "drift":
         team.apply()
-    write(folder, "001_items", "CREATE TABLE items (id int)", "nonsense")
+    write_sql(folder, "001_items", "CREATE TABLE items (id int)", "nonsense")
     sums.write(folder)
     with pytest.raises(OrmCoreError, match="syntax error"):
         getattr(team, call)()
@@ -659,13 +614,13 @@ def test_scratch_databases_are_dropped_after_an_interrupt(database, url):
 def poor(orm_core_server, url):
     """``orm_core.db`` for a role that may create no databases."""
     name = f"orm_core_poor_{os.getpid()}"
-    execute(url, f"DROP ROLE IF EXISTS {name}", f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
-    execute(url, f"GRANT ALL ON SCHEMA public TO {name}")
+    run_sql(url, f"DROP ROLE IF EXISTS {name}", f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
+    run_sql(url, f"GRANT ALL ON SCHEMA public TO {name}")
     server = replace(orm_core_server, user=name, password="x")
     database = initialize_db(server.url(connect_params(url)["dbname"]))
     yield database
     database.close_all()
-    execute(url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+    run_sql(url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
 def test_for_a_role_that_may_create_none_they_come_from_the_embedded_server(

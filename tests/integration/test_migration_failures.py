@@ -5,14 +5,13 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import closing
 from dataclasses import replace
 
 import peewee
-import psycopg2
 import pytest
+from migration_tools import run_sql, write
 from peewee_migrate import Router
-from service_helpers import connect_params, empty_databases
+from service_helpers import connect_params
 
 from orm_core import MigrationError, Registry, initialize_db, registry
 from orm_core.database import deploy_lock
@@ -21,48 +20,6 @@ from orm_core.errors import EmbeddedError
 from orm_core.migrations import runner, scratch, sums
 from orm_core.migrations.migrations import Migrations
 from orm_core.migrations.trace import without_values
-
-
-@pytest.fixture
-def new_url(orm_core_server):
-    with empty_databases(orm_core_server) as make:
-        yield make
-
-
-@pytest.fixture
-def url(new_url):
-    return new_url()
-
-
-@pytest.fixture
-def database(url):
-    found = initialize_db(url)
-    yield found
-    found.close_all()
-
-
-@pytest.fixture
-def folder(tmp_path):
-    path = tmp_path / "migrations"
-    path.mkdir()
-    return path
-
-
-def write(folder, name, *lines, back=("pass",)):
-    text = ""
-    for function, body in (("migrate", lines), ("rollback", back)):
-        text += f"def {function}(migrator, database, *, fake=False):\n"
-        text += "".join(f"    {line}\n" for line in body)
-    (folder / f"{name}.py").write_text(text)
-
-
-def execute(url, *statements):
-    with closing(psycopg2.connect(**connect_params(url))) as link, link.cursor() as cursor:
-        link.autocommit = True
-        for statement in statements:
-            cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else []
-
 
 # -- the statement that failed -------------------------------------------------------------------
 
@@ -181,7 +138,7 @@ def test_what_a_file_committed_itself_is_not_called_rolled_back(database, folder
     )
     told = failure(database, folder)
     assert "at statement 2 (nonsense); what it committed itself stands" in told
-    assert execute(url, "SELECT to_regclass('items') IS NULL") == [(False,)]
+    assert run_sql(url, "SELECT to_regclass('items') IS NULL") == [(False,)]
 
 
 def test_a_failed_rollback_is_called_one(database, folder):
@@ -273,16 +230,16 @@ def test_an_applied_file_that_can_not_be_replayed_says_what_to_write(applied, fo
     [{"migrate_table": "my_history"}, {"schema": "ops"}, {"migrate_table": "h", "schema": "ops"}],
 )
 def test_a_stock_router_with_a_history_of_its_own_takes_the_lock(options, database, url, folder):
-    execute(url, "CREATE SCHEMA ops")
+    run_sql(url, "CREATE SCHEMA ops")
     write(folder, "001_a", 'migrator.sql("CREATE TABLE a (id int)")')
     router = Router(database, migrate_dir=folder, **options)
     for done in (["001_a"], []):
         assert router.run() == done
         assert database.is_deploying()
         held = f"SELECT count(*) FROM pg_locks WHERE objid = {deploy_lock.KEY & 0xFFFFFFFF}"
-        assert execute(url, held) == [(1,)]
+        assert run_sql(url, held) == [(1,)]
         database.close()
-        assert execute(url, held) == [(0,)]
+        assert run_sql(url, held) == [(0,)]
 
 
 def test_a_table_that_is_no_history_takes_no_lock(database):
@@ -312,14 +269,14 @@ with ScratchServer(initialize_db(sys.argv[1])) as server, server.database() as m
 
 
 def exists(url, name):
-    return bool(execute(url, f"SELECT 1 FROM pg_database WHERE datname = '{name}'"))
+    return bool(run_sql(url, f"SELECT 1 FROM pg_database WHERE datname = '{name}'"))
 
 
 def gone(url, name):
     """Until the server has seen that the owner's sessions ended."""
     deadline = threading.Event()
     for _ in range(3000):
-        left = execute(
+        left = run_sql(
             url,
             "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1869770083 "
             f"AND objid = {int(name.split('_')[3], 16)}",
@@ -355,12 +312,12 @@ def test_what_a_killed_owner_left_is_dropped_and_a_living_ones_is_kept(database,
 
 def test_other_databases_are_never_swept(database, url):
     other = f"orm_core_scratch_mine_{os.getpid()}"
-    execute(url, f"CREATE DATABASE {other}")
+    run_sql(url, f"CREATE DATABASE {other}")
     try:
         with scratch.ScratchServer(database):
             assert exists(url, other)
     finally:
-        execute(url, f"DROP DATABASE {other}")
+        run_sql(url, f"DROP DATABASE {other}")
 
 
 # -- a role that may make no databases -----------------------------------------------------------
@@ -370,7 +327,7 @@ def test_without_scratch_databases_what_may_be_dangerous_is_not_applied_unseen(
     orm_core_server, url, folder, monkeypatch
 ):
     name = f"orm_core_bound_{os.getpid()}"
-    execute(url, f"CREATE ROLE {name} LOGIN PASSWORD 'x'", f"GRANT ALL ON SCHEMA public TO {name}")
+    run_sql(url, f"CREATE ROLE {name} LOGIN PASSWORD 'x'", f"GRANT ALL ON SCHEMA public TO {name}")
     try:
         server = replace(orm_core_server, user=name, password="x")
         database = initialize_db(server.url(connect_params(url)["dbname"]))
@@ -390,7 +347,7 @@ def test_without_scratch_databases_what_may_be_dangerous_is_not_applied_unseen(
         assert team.apply() == ["002_b"]
         database.close_all()
     finally:
-        execute(url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+        run_sql(url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
 # -- sums and files ------------------------------------------------------------------------------

@@ -6,15 +6,14 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import peewee_migrate
-import psycopg2
 import pytest
-from migration_tools import Models
-from service_helpers import connect_params, empty_databases
+from migration_tools import Models, run_sql, write
+from service_helpers import connect_params
 
 from orm_core import (
     BaseModel,
@@ -36,53 +35,12 @@ PROGRAMS = Path(sys.executable).parent
 
 
 @pytest.fixture
-def new_url(orm_core_server):
-    with empty_databases(orm_core_server) as make:
-        yield make
-
-
-@pytest.fixture
-def url(new_url):
-    return new_url()
-
-
-@pytest.fixture
-def database(url):
-    found = initialize_db(url)
-    yield found
-    found.close_all()
-
-
-@pytest.fixture
-def folder(tmp_path):
-    path = tmp_path / "migrations"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
 def team(database, folder):
     return Migrations(database, Registry(), folder)
 
 
-def write(folder, name, *lines):
-    body = "".join(f"    {line}\n" for line in lines or ("pass",))
-    text = f"def migrate(migrator, database, *, fake=False):\n{body}"
-    (folder / f"{name}.py").write_text(
-        f"{text}\n\ndef rollback(migrator, database, *, fake=False):\n    pass\n"
-    )
-
-
 def sql(*statements):
     return [f"migrator.sql({one!r})" for one in statements]
-
-
-def execute(url, *statements):
-    with closing(psycopg2.connect(**connect_params(url))) as link, link.cursor() as cursor:
-        link.autocommit = True
-        for statement in statements:
-            cursor.execute(statement)
-        return cursor.fetchall() if cursor.description else []
 
 
 # -- who may not --------------------------------------------------------------------------------
@@ -93,7 +51,7 @@ def test_a_read_only_database_is_told_and_can_be_looked_at(team, url, folder):
     team.apply()
     write(folder, "002_b", *sql("CREATE TABLE b (id int)"))
     name = connect_params(url)["dbname"]
-    execute(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    run_sql(url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     team.database.close_all()
     for change in (team.apply, team.rollback, team.fake):
         with pytest.raises(MigrationError, match=r"migratehistory can't be .* read-only"):
@@ -106,14 +64,14 @@ def test_a_read_only_database_is_told_and_can_be_looked_at(team, url, folder):
 @contextmanager
 def role(url, server):
     name = f"orm_core_bound_{connect_params(url)['dbname']}"
-    execute(url, f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
+    run_sql(url, f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
     bound = replace(server, user=name, password="x")
     found = initialize_db(bound.url(connect_params(url)["dbname"]))
     try:
         yield name, found
     finally:
         found.close_all()
-        execute(url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
+        run_sql(url, f"DROP OWNED BY {name}", f"DROP ROLE {name}")
 
 
 def test_a_role_without_rights_is_told_what_it_can_not_do(orm_core_server, url, folder):
@@ -123,10 +81,10 @@ def test_a_role_without_rights_is_told_what_it_can_not_do(orm_core_server, url, 
         assert team.pending() == ("001_a",)
         with pytest.raises(MigrationError, match=r"migratehistory can't be made .* lacks a priv"):
             team.apply()
-        execute(url, "CREATE TABLE migratehistory (id serial, name text, migrated_at timestamp)")
+        run_sql(url, "CREATE TABLE migratehistory (id serial, name text, migrated_at timestamp)")
         with pytest.raises(MigrationError, match=r"migratehistory can't be read.* lacks a priv"):
             team.status()
-        execute(
+        run_sql(
             url,
             f"GRANT CREATE ON SCHEMA public TO {name}",
             f"GRANT ALL ON migratehistory, migratehistory_id_seq TO {name}",
@@ -295,7 +253,7 @@ def test_threads_that_serve_lose_nothing_while_a_router_replays(team, url, folde
             stop.set()
             thread.join()
     assert faults == []
-    assert execute(url, "SELECT count(*) FROM visits") == [(served[0],)]
+    assert run_sql(url, "SELECT count(*) FROM visits") == [(served[0],)]
 
 
 # -- progress -----------------------------------------------------------------------------------
@@ -406,8 +364,8 @@ def test_the_sql_that_is_told_mends_what_drifted(team, url, folder):
     )
     team.apply()
     for change in DRIFTS:
-        execute(url, change)
+        run_sql(url, change)
         found = team.drift()
         assert found.differences, change
-        execute(url, *found.sql)
+        run_sql(url, *found.sql)
         assert not team.drift(), change

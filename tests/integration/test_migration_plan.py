@@ -5,19 +5,16 @@ The lock modes are those of the PostgreSQL manual, "Explicit Locking" and "ALTER
 
 import json
 import re
-import sys
-from contextlib import closing, contextmanager
 
-import psycopg2
 import pytest
 from click.testing import CliRunner
-from service_helpers import connect_params, empty_databases
+from migration_tools import session
+from service_helpers import empty_databases
 
-from orm_core import MigrationError, Registry, initialize_db
+from orm_core import MigrationError, Registry
 from orm_core.cli import main
 from orm_core.migrations import catalog
 from orm_core.migrations.migrations import Migrations
-from orm_core.settings import VARIABLES
 
 SCHEMA = (
     "CREATE TYPE mood AS ENUM ('glad', 'sad')",
@@ -42,6 +39,8 @@ SCHEMA = (
 AX, X, SRX = "AccessExclusiveLock", "ExclusiveLock", "ShareRowExclusiveLock"
 S, SUX, RX = "ShareLock", "ShareUpdateExclusiveLock", "RowExclusiveLock"
 RS, AS = "RowShareLock", "AccessShareLock"
+
+pytestmark = pytest.mark.usefixtures("bare_surroundings")
 
 
 def both(mode):
@@ -201,29 +200,11 @@ STATEMENTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_the_tests_own(monkeypatch, tmp_path):
-    for _, variable, _ in VARIABLES:
-        if variable == "ORM_CORE_DRIVER":
-            continue  # the one that the tests run under
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setenv("ORM_CORE_EMBEDDED_DIR", str(tmp_path / "embedded"))
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture(scope="module")
 def url(orm_core_server):
     """The URL of a database with the schema; no test of this module may change it."""
     with empty_databases(orm_core_server) as make:
         yield make()
-
-
-@pytest.fixture
-def database(url):
-    found = initialize_db(url)
-    yield found
-    found.close_all()
 
 
 @pytest.fixture
@@ -248,13 +229,6 @@ def write(folder, name, *statements, back=()):
         body = ["SET LOCAL lock_timeout = '5s'", *found]
         lines += [f"    migrator.sql({one!r})" for one in body]
     (folder / f"{name}.py").write_text("\n".join(lines) + "\n")
-
-
-@contextmanager
-def session(url):
-    with closing(psycopg2.connect(**connect_params(url))) as link, link.cursor() as cursor:
-        link.autocommit = True
-        yield cursor
 
 
 def effects(team, *statements):

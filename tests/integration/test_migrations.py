@@ -11,7 +11,7 @@ import peewee
 import peewee_migrate
 import psycopg2
 import pytest
-from service_helpers import connect_params, empty_databases, new_user
+from service_helpers import connect_params, new_user
 
 from orm_core import (
     Database,
@@ -31,27 +31,6 @@ FIRST = "001_users_sessions_orders"
 
 
 # -- databases and what is in them --------------------------------------------------------------
-
-
-@pytest.fixture
-def new_database(orm_core_server):
-    """Makes an empty database and answers its URL."""
-    with empty_databases(orm_core_server) as make:
-        yield make
-
-
-@pytest.fixture
-def url(new_database):
-    """The URL of an empty database."""
-    return new_database()
-
-
-@pytest.fixture
-def empty(url):
-    """``orm_core.db`` on the empty database at ``url``."""
-    database = initialize_db(url)
-    yield database
-    database.close_all()
 
 
 @contextmanager
@@ -114,9 +93,9 @@ NOTHING = {kind: [] for kind in CATALOG} | {"schemas": [("information_schema",),
 
 
 @pytest.fixture
-def models_schema(new_database):
+def models_schema(new_url):
     """What the registry's models make of an empty database; ``db`` stays where it is."""
-    url = new_database()
+    url = new_url()
     params = connect_params(url)
     database = Database(params.pop("dbname"), driver=settings.load().driver, **params)
     with database.bind_ctx(list(registry.models)):
@@ -202,39 +181,39 @@ def test_the_migrations_do_not_depend_on_the_search_path(url, models_schema):
     assert schema(url) == models_schema
 
 
-def test_rolling_back_leaves_nothing_and_applying_works_again(empty, url, models_schema):
-    names = runner.apply(empty, MIGRATIONS)
-    assert runner.rollback(empty, MIGRATIONS, len(names)) == names[::-1]
+def test_rolling_back_leaves_nothing_and_applying_works_again(database, url, models_schema):
+    names = runner.apply(database, MIGRATIONS)
+    assert runner.rollback(database, MIGRATIONS, len(names)) == names[::-1]
     assert schema(url) == NOTHING
-    assert runner.apply(empty, MIGRATIONS) == names
+    assert runner.apply(database, MIGRATIONS) == names
     assert schema(url) == models_schema
 
 
-def test_applying_twice_does_nothing(empty, url):
-    first = runner.apply(empty, MIGRATIONS)
+def test_applying_twice_does_nothing(database, url):
+    first = runner.apply(database, MIGRATIONS)
     before = schema(url)
     assert FIRST in first
-    assert runner.apply(empty, MIGRATIONS) == []
+    assert runner.apply(database, MIGRATIONS) == []
     assert schema(url) == before
 
 
-def test_a_migrated_database_serves(empty):
-    runner.apply(empty, MIGRATIONS)
+def test_a_migrated_database_serves(database):
+    runner.apply(database, MIGRATIONS)
     user = new_user()
     with pytest.raises(DuplicateKey):
         new_user(email=user.email)
 
 
-def test_a_schema_that_is_there_already_is_told_in_words(empty):
-    empty.create_tables(registry.models)
+def test_a_schema_that_is_there_already_is_told_in_words(database):
+    database.create_tables(registry.models)
     with pytest.raises(OrmCoreError, match="exists already"):
-        runner.apply(empty, MIGRATIONS)
+        runner.apply(database, MIGRATIONS)
 
 
-def test_create_tables_twice_changes_nothing(empty, url):
-    empty.create_tables(registry.models)
+def test_create_tables_twice_changes_nothing(database, url):
+    database.create_tables(registry.models)
     before = schema(url)
-    empty.create_tables(registry.models)
+    database.create_tables(registry.models)
     assert schema(url) == before
 
 
@@ -270,52 +249,52 @@ def tables(database):
     return sorted(set(database.get_tables()) - {"migratehistory"})
 
 
-def test_files_are_applied_in_the_order_of_their_numbers(empty, folder):
-    assert runner.apply(empty, folder) == ["001_one", "002_two", "003_three"]
-    assert tables(empty) == ["one", "three", "two"]
+def test_files_are_applied_in_the_order_of_their_numbers(database, folder):
+    assert runner.apply(database, folder) == ["001_one", "002_two", "003_three"]
+    assert tables(database) == ["one", "three", "two"]
 
 
-def test_apply_stops_after_the_file_that_is_named(empty, folder):
-    assert runner.apply(empty, folder, "002_two") == ["001_one", "002_two"]
-    assert tables(empty) == ["one", "two"]
-    assert runner.apply(empty, folder) == ["003_three"]
+def test_apply_stops_after_the_file_that_is_named(database, folder):
+    assert runner.apply(database, folder, "002_two") == ["001_one", "002_two"]
+    assert tables(database) == ["one", "two"]
+    assert runner.apply(database, folder) == ["003_three"]
 
 
 @pytest.mark.parametrize("name", ["004_four", "4", "0", "", "\u00b2", "002_two.py", "../001_one"])
-def test_a_file_that_is_not_pending_is_refused_and_nothing_is_applied(empty, folder, name):
+def test_a_file_that_is_not_pending_is_refused_and_nothing_is_applied(database, folder, name):
     with pytest.raises(MigrationError, match="is not among the pending migrations"):
-        runner.apply(empty, folder, name)
-    assert tables(empty) == []
+        runner.apply(database, folder, name)
+    assert tables(database) == []
 
 
 @pytest.mark.parametrize("number", ["2", "02", "002"])
-def test_a_file_may_be_named_by_its_number(empty, folder, number):
-    assert runner.apply(empty, folder, number) == ["001_one", "002_two"]
+def test_a_file_may_be_named_by_its_number(database, folder, number):
+    assert runner.apply(database, folder, number) == ["001_one", "002_two"]
 
 
-def test_a_file_that_is_applied_already_is_not_pending(empty, folder):
-    runner.apply(empty, folder, "001_one")
+def test_a_file_that_is_applied_already_is_not_pending(database, folder):
+    runner.apply(database, folder, "001_one")
     with pytest.raises(MigrationError, match="001_one is not among the pending"):
-        runner.apply(empty, folder, "001_one")
+        runner.apply(database, folder, "001_one")
 
 
-def test_status_tells_applied_and_pending_files(empty, folder):
-    assert runner.status(empty, folder) == runner.Status((), ("001_one", "002_two", "003_three"))
-    runner.apply(empty, folder, "002_two")
-    assert runner.status(empty, folder) == runner.Status(("001_one", "002_two"), ("003_three",))
+def test_status_tells_applied_and_pending_files(database, folder):
+    assert runner.status(database, folder) == runner.Status((), ("001_one", "002_two", "003_three"))
+    runner.apply(database, folder, "002_two")
+    assert runner.status(database, folder) == runner.Status(("001_one", "002_two"), ("003_three",))
 
 
-def test_status_changes_nothing(empty, url, folder):
-    runner.status(empty, folder)
-    assert empty.get_tables() == []
+def test_status_changes_nothing(database, url, folder):
+    runner.status(database, folder)
+    assert database.get_tables() == []
     assert schema(url) == NOTHING
 
 
-def test_files_noted_as_applied_are_not_run(empty, folder):
-    assert runner.fake(empty, folder, "002_two") == ["001_one", "002_two"]
-    assert tables(empty) == []
-    assert runner.apply(empty, folder) == ["003_three"]
-    assert tables(empty) == ["three"]
+def test_files_noted_as_applied_are_not_run(database, folder):
+    assert runner.fake(database, folder, "002_two") == ["001_one", "002_two"]
+    assert tables(database) == []
+    assert runner.apply(database, folder) == ["003_three"]
+    assert tables(database) == ["three"]
 
 
 def test_two_deployers_at_once_apply_each_file_once(url, tmp_path):
@@ -342,9 +321,9 @@ def test_two_deployers_at_once_apply_each_file_once(url, tmp_path):
         assert database.execute_sql("SELECT * FROM rows").fetchall() == [(1,)]
 
 
-def test_a_file_that_meets_a_busy_table_is_tried_again(empty, url, folder, monkeypatch):
+def test_a_file_that_meets_a_busy_table_is_tried_again(database, url, folder, monkeypatch):
     monkeypatch.setattr(runner, "PAUSE", 0.001)
-    runner.apply(empty, folder)
+    runner.apply(database, folder)
     write(
         folder,
         "004_four",
@@ -365,38 +344,38 @@ def test_a_file_that_meets_a_busy_table_is_tried_again(empty, url, folder, monke
         handler = LetsGo(logging.WARNING)
         logging.getLogger("orm_core.migrations").addHandler(handler)
         try:
-            assert runner.apply(empty, folder) == ["004_four"]
+            assert runner.apply(database, folder) == ["004_four"]
         finally:
             logging.getLogger("orm_core.migrations").removeHandler(handler)
-    assert "four" in tables(empty)
+    assert "four" in tables(database)
 
 
-def test_an_empty_folder_has_nothing_to_apply(empty, tmp_path):
-    assert runner.apply(empty, tmp_path) == []
-    assert runner.status(empty, tmp_path) == runner.Status((), ())
+def test_an_empty_folder_has_nothing_to_apply(database, tmp_path):
+    assert runner.apply(database, tmp_path) == []
+    assert runner.status(database, tmp_path) == runner.Status((), ())
 
 
-def test_rollback_undoes_the_latest_first(empty, folder):
-    runner.apply(empty, folder)
-    assert runner.rollback(empty, folder) == ["003_three"]
-    assert runner.rollback(empty, folder, 2) == ["002_two", "001_one"]
-    assert tables(empty) == []
+def test_rollback_undoes_the_latest_first(database, folder):
+    runner.apply(database, folder)
+    assert runner.rollback(database, folder) == ["003_three"]
+    assert runner.rollback(database, folder, 2) == ["002_two", "001_one"]
+    assert tables(database) == []
 
 
 @pytest.mark.parametrize("count", [0, -1, 4])
-def test_a_rollback_of_what_is_not_there_is_refused(empty, folder, count):
-    runner.apply(empty, folder)
+def test_a_rollback_of_what_is_not_there_is_refused(database, folder, count):
+    runner.apply(database, folder)
     with pytest.raises(MigrationError, match=rf"Can't roll back {count}: 3 migration"):
-        runner.rollback(empty, folder, count)
-    assert len(tables(empty)) == 3
+        runner.rollback(database, folder, count)
+    assert len(tables(database)) == 3
 
 
 @pytest.mark.parametrize(
     "call", [runner.router, runner.status, runner.apply, runner.rollback], ids=lambda f: f.__name__
 )
-def test_a_folder_that_is_missing_is_told_and_not_made(empty, tmp_path, call):
+def test_a_folder_that_is_missing_is_told_and_not_made(database, tmp_path, call):
     with pytest.raises(MigrationError, match=r"no folder .*ORM_CORE_MIGRATIONS_DIR"):
-        call(empty, tmp_path / "nothing")
+        call(database, tmp_path / "nothing")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -411,42 +390,42 @@ FAILING = {
 
 
 @pytest.mark.parametrize("body", FAILING.values(), ids=FAILING)
-def test_a_file_that_fails_leaves_those_before_it_and_nothing_of_itself(empty, folder, body):
+def test_a_file_that_fails_leaves_those_before_it_and_nothing_of_itself(database, folder, body):
     write(folder, "003_three", f"def migrate(migrator, database, *, fake=False):\n    {body}\n")
     with pytest.raises(MigrationError, match="003_three"):
-        runner.apply(empty, folder)
-    assert tables(empty) == ["one", "two"]
-    assert runner.status(empty, folder).pending == ("003_three",)
+        runner.apply(database, folder)
+    assert tables(database) == ["one", "two"]
+    assert runner.status(database, folder).pending == ("003_three",)
 
 
-def test_after_a_failure_the_mended_file_is_applied(empty, folder):
+def test_after_a_failure_the_mended_file_is_applied(database, folder):
     write(folder, "002_two", "def migrate(m, d, *, fake=False):\n    m.sql('nonsense')\n")
     with pytest.raises(MigrationError, match="syntax error"):
-        runner.apply(empty, folder)
+        runner.apply(database, folder)
     write(folder, "002_two", TABLE.format("two"))
-    assert runner.apply(empty, folder) == ["002_two", "003_three"]
+    assert runner.apply(database, folder) == ["002_two", "003_three"]
 
 
-def test_a_rollback_that_fails_leaves_its_file_applied(empty, folder):
+def test_a_rollback_that_fails_leaves_its_file_applied(database, folder):
     write(
         folder,
         "003_three",
         TABLE.format("three").replace('"DROP TABLE three"', '"DROP TABLE three; nonsense"'),
     )
-    runner.apply(empty, folder)
+    runner.apply(database, folder)
     with pytest.raises(MigrationError, match="syntax error"):
-        runner.rollback(empty, folder, 2)
-    assert tables(empty) == ["one", "three", "two"]
-    assert len(runner.status(empty, folder).applied) == 3
+        runner.rollback(database, folder, 2)
+    assert tables(database) == ["one", "three", "two"]
+    assert len(runner.status(database, folder).applied) == 3
 
 
-def test_the_registrys_router_is_peewee_migrates(empty, folder):
-    router = registry.router(empty, folder)
+def test_the_registrys_router_is_peewee_migrates(database, folder):
+    router = registry.router(database, folder)
     assert isinstance(router, peewee_migrate.Router)
     assert router.run() == ["001_one", "002_two", "003_three"]
 
 
-def test_a_percent_sign_is_written_twice(empty, tmp_path):
+def test_a_percent_sign_is_written_twice(database, tmp_path):
     write(
         tmp_path,
         "001_percent",
@@ -455,6 +434,6 @@ def test_a_percent_sign_is_written_twice(empty, tmp_path):
             migrator.sql("CREATE TABLE percents (text text DEFAULT '100%%')")
         """,
     )
-    runner.apply(empty, tmp_path)
-    empty.execute_sql("INSERT INTO percents DEFAULT VALUES")
-    assert empty.execute_sql("SELECT text FROM percents").fetchone() == ("100%",)
+    runner.apply(database, tmp_path)
+    database.execute_sql("INSERT INTO percents DEFAULT VALUES")
+    assert database.execute_sql("SELECT text FROM percents").fetchone() == ("100%",)

@@ -4,15 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import closing, contextmanager
 from pathlib import Path
 
-import psycopg2
 import pytest
 from click.testing import CliRunner
-from service_helpers import connect_params, empty_databases
+from migration_tools import run_sql, session, write_sql
+from service_helpers import connect_params
 
-from orm_core import Database, MigrationError, Registry, initialize_db, settings
+from orm_core import Database, MigrationError, Registry, settings
 from orm_core.cli import main
 from orm_core.migrations import catalog, runner
 from orm_core.migrations.backfill import source
@@ -20,28 +19,10 @@ from orm_core.migrations.migrations import Migrations
 
 
 @pytest.fixture
-def new_url(orm_core_server):
-    with empty_databases(orm_core_server) as make:
-        yield make
-
-
-@pytest.fixture
-def url(new_url):
-    return new_url()
-
-
-@pytest.fixture
-def database(url):
-    found = initialize_db(url)
-    yield found
-    found.close_all()
-
-
-@pytest.fixture
 def folder(tmp_path):
     path = tmp_path / "migrations"
     path.mkdir()
-    write(
+    write_sql(
         path,
         "001_tables",
         "CREATE TYPE mood AS ENUM ('glad')",
@@ -58,25 +39,6 @@ def team(database, folder):
     return found
 
 
-def write(folder, name, *statements):
-    lines = ["def migrate(migrator, database, *, fake=False):"]
-    lines += [f"    migrator.sql({one!r})" for one in statements]
-    (folder / f"{name}.py").write_text("\n".join(lines) + "\n")
-
-
-@contextmanager
-def session(url):
-    with closing(psycopg2.connect(**connect_params(url))) as link, link.cursor() as cursor:
-        link.autocommit = True
-        yield cursor
-
-
-def execute(url, *statements):
-    with session(url) as cursor:
-        for statement in statements:
-            cursor.execute(statement)
-
-
 def command(url, folder, *options):
     given = ["migrate", "apply", "--url", url, "--folder", str(folder), *options]
     result = CliRunner().invoke(main, given)
@@ -91,9 +53,9 @@ DANGEROUS = "ALTER TABLE users ALTER COLUMN id TYPE bigint"
 
 
 def test_a_dangerous_step_for_a_table_with_rows_is_refused_by_the_command(team, url, folder):
-    execute(url, "INSERT INTO users (name) VALUES ('Ada')")
-    write(folder, "002_harmless", "CREATE TABLE more (id int)")
-    write(folder, "003_wide", DANGEROUS, "ALTER TABLE users DROP COLUMN nick")
+    run_sql(url, "INSERT INTO users (name) VALUES ('Ada')")
+    write_sql(folder, "002_harmless", "CREATE TABLE more (id int)")
+    write_sql(folder, "003_wide", DANGEROUS, "ALTER TABLE users DROP COLUMN nick")
     result = command(url, folder)
     assert result.exit_code == 1
     assert "Nothing was applied: 2 step(s) are dangerous" in result.output
@@ -104,16 +66,16 @@ def test_a_dangerous_step_for_a_table_with_rows_is_refused_by_the_command(team, 
 
 
 def test_it_is_applied_with_leave(team, url, folder):
-    execute(url, "INSERT INTO users (name) VALUES ('Ada')")
-    write(folder, "002_wide", DANGEROUS)
+    run_sql(url, "INSERT INTO users (name) VALUES ('Ada')")
+    write_sql(folder, "002_wide", DANGEROUS)
     result = command(url, folder, "--allow", "--json")
     assert result.exit_code == 0
     assert json.loads(result.stdout) == {"applied": ["002_wide"]}
 
 
 def test_python_needs_no_leave_unless_it_asks(team, url, folder):
-    execute(url, "INSERT INTO users (name) VALUES ('Ada')")
-    write(folder, "002_wide", DANGEROUS)
+    run_sql(url, "INSERT INTO users (name) VALUES ('Ada')")
+    write_sql(folder, "002_wide", DANGEROUS)
     with pytest.raises(MigrationError, match="002_wide: users is written anew"):
         team.apply(allow=False)
     assert team.dangers()
@@ -121,36 +83,36 @@ def test_python_needs_no_leave_unless_it_asks(team, url, folder):
 
 
 def test_a_table_without_rows_is_in_no_danger(team, url, folder):
-    execute(url, "INSERT INTO orders (name) VALUES ('one')")
-    write(folder, "002_wide", DANGEROUS)
+    run_sql(url, "INSERT INTO orders (name) VALUES ('one')")
+    write_sql(folder, "002_wide", DANGEROUS)
     assert command(url, folder).exit_code == 0
 
 
 def test_a_table_renamed_by_an_earlier_file_is_known_by_its_name_of_now(team, url, folder):
-    execute(url, "INSERT INTO users (name) VALUES ('Ada')")
-    write(folder, "002_rename", "ALTER TABLE users RENAME TO people")
-    write(folder, "003_wide", DANGEROUS.replace("users", "people"))
+    run_sql(url, "INSERT INTO users (name) VALUES ('Ada')")
+    write_sql(folder, "002_rename", "ALTER TABLE users RENAME TO people")
+    write_sql(folder, "003_wide", DANGEROUS.replace("users", "people"))
     assert [one.partition(":")[0] for one in team.dangers()] == ["002_rename", "003_wide"]
 
 
 def test_a_table_of_an_earlier_pending_file_is_in_no_danger(team, url, folder):
-    execute(url, "INSERT INTO users (name) VALUES ('Ada')")
-    write(folder, "002_new", "CREATE TABLE fresh (id int)")
-    write(folder, "003_wide", "ALTER TABLE fresh ALTER COLUMN id TYPE bigint")
+    run_sql(url, "INSERT INTO users (name) VALUES ('Ada')")
+    write_sql(folder, "002_new", "CREATE TABLE fresh (id int)")
+    write_sql(folder, "003_wide", "ALTER TABLE fresh ALTER COLUMN id TYPE bigint")
     assert team.dangers() == []
 
 
 def test_what_comes_after_the_last_file_asked_for_does_not_count(team, url, folder):
-    execute(url, "INSERT INTO users (name) VALUES ('Ada')")
-    write(folder, "002_harmless", "CREATE TABLE more (id int)")
-    write(folder, "003_wide", DANGEROUS)
+    run_sql(url, "INSERT INTO users (name) VALUES ('Ada')")
+    write_sql(folder, "002_harmless", "CREATE TABLE more (id int)")
+    write_sql(folder, "003_wide", DANGEROUS)
     assert command(url, folder, "--to", "2").exit_code == 0
     assert team.pending() == ("003_wide",)
 
 
 def test_the_tables_are_not_changed_while_it_looks(team, url, folder):
-    execute(url, "INSERT INTO users (name) VALUES ('Ada')")
-    write(folder, "002_wide", DANGEROUS)
+    run_sql(url, "INSERT INTO users (name) VALUES ('Ada')")
+    write_sql(folder, "002_wide", DANGEROUS)
     before = catalog.read(team.database)
     assert team.dangers()
     assert catalog.read(team.database) == before
@@ -188,8 +150,8 @@ def snapshot(url):
 
 
 def test_a_rehearsal_tells_times_and_rows_and_leaves_the_copy_as_it_was(team, copy, folder):
-    write(folder, "002_wide", "SET LOCAL lock_timeout = '5s'", DANGEROUS)
-    write(
+    write_sql(folder, "002_wide", "SET LOCAL lock_timeout = '5s'", DANGEROUS)
+    write_sql(
         folder,
         "003_fill",
         "ALTER TABLE users ADD COLUMN more text",
@@ -213,9 +175,9 @@ def test_a_rehearsal_tells_times_and_rows_and_leaves_the_copy_as_it_was(team, co
 
 
 def test_what_fails_on_the_rows_is_told(team, copy, folder):
-    write(folder, "002_first", "ALTER TABLE users ADD COLUMN more text")
-    write(folder, "003_strict", "ALTER TABLE users ALTER COLUMN nick SET NOT NULL")
-    write(folder, "004_never", "CREATE TABLE never (id int)")
+    write_sql(folder, "002_first", "ALTER TABLE users ADD COLUMN more text")
+    write_sql(folder, "003_strict", "ALTER TABLE users ALTER COLUMN nick SET NOT NULL")
+    write_sql(folder, "004_never", "CREATE TABLE never (id int)")
     before = snapshot(copy)
     found = team.rehearse(copy)
     assert "003_strict" in str(found.failure)
@@ -225,7 +187,7 @@ def test_what_fails_on_the_rows_is_told(team, copy, folder):
 
 
 def test_constraints_that_are_checked_at_the_end_are_checked(team, copy, folder):
-    write(
+    write_sql(
         folder,
         "002_late",
         "ALTER TABLE orders ADD COLUMN owner int REFERENCES users DEFERRABLE INITIALLY DEFERRED",
@@ -258,9 +220,9 @@ def migrate(migrator, database, *, fake=False):
 
 
 def test_what_can_not_be_rolled_back_stands_and_is_told(team, copy, folder):
-    write(folder, "002_first", "ALTER TABLE users ADD COLUMN more text")
+    write_sql(folder, "002_first", "ALTER TABLE users ADD COLUMN more text")
     (folder / "003_index.py").write_text(CONCURRENTLY)
-    write(folder, "004_last", "ALTER TABLE users ADD COLUMN last text")
+    write_sql(folder, "004_last", "ALTER TABLE users ADD COLUMN last text")
     found = team.rehearse(copy)
     assert found.changed
     assert found.failure is None
@@ -270,15 +232,15 @@ def test_what_can_not_be_rolled_back_stands_and_is_told(team, copy, folder):
 
 
 def test_a_new_label_can_be_used_by_the_next_file(team, copy, folder):
-    write(folder, "002_label", "ALTER TYPE mood ADD VALUE 'sad'")
-    write(folder, "003_use", "ALTER TABLE users ADD COLUMN mood mood DEFAULT 'sad'")
+    write_sql(folder, "002_label", "ALTER TYPE mood ADD VALUE 'sad'")
+    write_sql(folder, "003_use", "ALTER TABLE users ADD COLUMN mood mood DEFAULT 'sad'")
     found = team.rehearse(copy)
     assert found.failure is None
     assert found.changed
 
 
 def test_the_live_database_itself_is_refused(team, url, folder):
-    write(folder, "002_first", "ALTER TABLE users ADD COLUMN more text")
+    write_sql(folder, "002_first", "ALTER TABLE users ADD COLUMN more text")
     with pytest.raises(MigrationError, match="the live database itself"):
         team.rehearse(url)
     assert team.pending() == ("002_first",)
@@ -295,7 +257,7 @@ def test_a_copy_that_has_no_history_yet_gets_none(team, new_url, folder):
 
 
 def test_the_command_prints_times_and_exits_with_1_when_a_file_fails(team, url, copy, folder):
-    write(folder, "002_fill", "UPDATE users SET nick = name WHERE id <= 100")
+    write_sql(folder, "002_fill", "UPDATE users SET nick = name WHERE id <= 100")
     result = command(url, folder, "--rehearse", copy)
     assert result.exit_code == 0
     assert "s  UPDATE users SET nick = name WHERE id <= 100  (100 rows)" in result.output
@@ -303,7 +265,7 @@ def test_the_command_prints_times_and_exits_with_1_when_a_file_fails(team, url, 
     assert "The copy is as it was." in result.output
     told = json.loads(command(url, folder, "--rehearse", copy, "--json").stdout)
     assert told["files"][0]["statements"][0]["rows"] == 100
-    write(folder, "003_strict", "ALTER TABLE users ALTER COLUMN nick SET NOT NULL")
+    write_sql(folder, "003_strict", "ALTER TABLE users ALTER COLUMN nick SET NOT NULL")
     result = command(url, folder, "--rehearse", copy)
     assert result.exit_code == 1
     assert "! Migration 003_strict failed" in result.output
@@ -311,7 +273,7 @@ def test_the_command_prints_times_and_exits_with_1_when_a_file_fails(team, url, 
 
 
 def test_a_rehearsal_that_is_killed_leaves_the_copy_as_it_was(team, url, copy, folder):
-    write(folder, "002_slow", "UPDATE users SET nick = name", "SELECT pg_sleep(600)")
+    write_sql(folder, "002_slow", "UPDATE users SET nick = name", "SELECT pg_sleep(600)")
     before = snapshot(copy)
     process = subprocess.Popen(
         [
