@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -60,9 +61,16 @@ def measure(repeat: int = 21) -> dict[str, Import]:
 def _run(statement: str) -> list[float] | None:
     program = PROGRAM.format(statement=statement)
     command = [sys.executable, "-c", program]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=_keeping_code()
+    )
     found: list[float] | None = json.loads(answer.stdout) if answer.returncode == 0 else None
     return found
+
+
+def _keeping_code() -> dict[str, str]:
+    """The environment, without the switch that has a checkout compiled anew at every import."""
+    return {name: one for name, one in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def dearest(statement: str = "import orm_core", count: int = 15) -> list[tuple[str, float]]:
@@ -72,7 +80,9 @@ def dearest(statement: str = "import orm_core", count: int = 15) -> list[tuple[s
     """
     program = f"import sys; sys.modules['psycopg'] = None; {statement}"
     command = [sys.executable, "-X", "importtime", "-c", program]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    answer = subprocess.run(
+        command, capture_output=True, text=True, check=True, env=_keeping_code()
+    )
     spent: dict[str, float] = {}
     for own, name in re.findall(r"^import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)", answer.stderr, re.M):
         package = name.partition(".")[0]
