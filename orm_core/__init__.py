@@ -15,6 +15,7 @@ from orm_core.database.connection import (
 )
 from orm_core.database.database import Database
 from orm_core.database.events import QueryEvent, signals
+from orm_core.database.limits import time_limit
 from orm_core.database.transactions import Transaction
 from orm_core.errors import (
     AuthenticationFailed,
@@ -38,9 +39,11 @@ from orm_core.errors import (
     LockTimeout,
     MigrationError,
     MissingField,
+    NoAnswer,
     NotFound,
     NotNullViolation,
     OrmCoreError,
+    PoolClosed,
     PoolTimeout,
     QueryError,
     RegistryError,
@@ -149,11 +152,13 @@ __all__ = [
     "ManyToManyField",
     "MigrationError",
     "MissingField",
+    "NoAnswer",
     "NotFound",
     "NotNullViolation",
     "OrmCoreError",
     "OtherField",
     "Page",
+    "PoolClosed",
     "PoolTimeout",
     "QueryError",
     "QueryEvent",
@@ -191,6 +196,7 @@ __all__ = [
     "registry",
     "signals",
     "stream",
+    "time_limit",
     "to_dict",
     "to_pydantic",
     "transaction",

@@ -72,6 +72,10 @@ class PoolTimeout(OrmCoreError, peewee.OperationalError):
     """No connection of the pool came free in time."""
 
 
+class PoolClosed(OrmCoreError, peewee.OperationalError):
+    """The database was closed while the thread waited for a connection."""
+
+
 # -- statements -----------------------------------------------------------------------------
 
 
@@ -170,6 +174,12 @@ class ConnectionLost(QueryError, peewee.OperationalError):
     """The connection broke during a statement; outside a transaction its outcome is unknown."""
 
     kind = "connection"
+
+
+class NoAnswer(ConnectionLost):
+    """The server was silent for too long; outside a transaction the outcome is unknown."""
+
+    kind = "no_answer"
 
 
 # -- transactions ---------------------------------------------------------------------------

@@ -33,6 +33,7 @@ from prometheus_client.registry import Collector
 from orm_core.crypto.ring import seals
 from orm_core.database.connection import db
 from orm_core.database.events import NONE, OTHER, QueryEvent, signals
+from orm_core.database.pool_stats import PoolStats
 from orm_core.errors import QueryError
 
 #: seconds; from a look-up by key to a report
@@ -189,7 +190,8 @@ class PoolCollector(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Prometheus' hook."""
-        size, in_use, idle, waiting = (0, 0, 0, 0) if db.deferred else db.pool_stats()
+        stats = PoolStats(0, 0, 0, 0) if db.deferred else db.pool_stats()
+        size, in_use, idle, waiting = stats.size, stats.in_use, stats.idle, stats.waiting
         for name, text, value in (
             ("db_connection_pool_size", "Open connections, in use or idle.", in_use + idle),
             ("db_connection_pool_limit", "Most connections that this process opens.", size),

@@ -9,25 +9,26 @@ from __future__ import annotations
 # What a caller hands over is checked, whatever the annotations say.
 # pyright: reportUnnecessaryIsInstance=false
 import os
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import UnionType
-from typing import Final
+from typing import Final, Literal
 
 from orm_core.errors import ConfigurationError
 
 SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 #: what a database can be reached by; the first is the default
 DRIVERS: Final = ("psycopg2", "psycopg3")
+#: how a connection is made ready for its next user; the first is the default
+RESETS: Final = ("rollback", "discard")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What orm_core needs to know of its surroundings.
 
-    Times are in seconds. ``ssl_mode`` None means: verify the certificate and the host's name,
+    Times are in seconds; 0 is no limit, where a limit may be absent. ``ssl_mode`` None means: verify the certificate and the host's name,
     unless the host is this machine.
     """
 
@@ -36,8 +37,13 @@ class Settings:
     ssl_root_cert: str | None = None
     pool_size: int = 10
     pool_timeout: float = 10.0
+    pool_max_lifetime: float = 1800.0
+    pool_reset: Literal["rollback", "discard"] = "rollback"
+    pool_debug: bool = False
     connect_timeout: int = 5
-    statement_timeout: float | None = None
+    statement_timeout: float = 30.0
+    lock_timeout: float = 0.0
+    idle_in_transaction_timeout: float = 60.0
     prepare: bool = False
     driver: str = DRIVERS[0]
     token_keys: str | None = field(default=None, repr=False)
@@ -56,10 +62,13 @@ class Settings:
             )
         if not _is_number(self.pool_size, int) or self.pool_size < 1:
             raise ConfigurationError("ORM_CORE_POOL_SIZE / pool_size must be 1 or more.")
-        if not isinstance(self.prepare, bool):
-            raise ConfigurationError("ORM_CORE_PREPARE / prepare must be True or False.")
-        if not isinstance(self.allow_legacy, bool):
-            raise ConfigurationError("ORM_CORE_ALLOW_LEGACY / allow_legacy must be True or False.")
+        for name in ("prepare", "pool_debug", "allow_legacy"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigurationError(f"ORM_CORE_{name.upper()} / {name} must be True or False.")
+        if self.pool_reset not in RESETS:
+            raise ConfigurationError(
+                f"ORM_CORE_POOL_RESET / pool_reset must be one of {', '.join(RESETS)}."
+            )
         if self.driver not in DRIVERS:
             raise ConfigurationError(
                 f"ORM_CORE_DRIVER / driver must be one of {', '.join(DRIVERS)}."
@@ -68,14 +77,30 @@ class Settings:
             raise ConfigurationError(
                 "ORM_CORE_CONNECT_TIMEOUT / connect_timeout must be whole seconds, 1 or more."
             )
-        for name in ("pool_timeout", "statement_timeout"):
-            value = getattr(self, name)
-            if value is not None and not (
-                _is_number(value, int | float) and 0 < value <= threading.TIMEOUT_MAX
-            ):
+        if not _is_seconds(self.pool_timeout) or self.pool_timeout == 0:
+            raise ConfigurationError(
+                "ORM_CORE_POOL_TIMEOUT / pool_timeout must be more than 0 seconds."
+            )
+        for name in _MAY_BE_ABSENT:
+            if not _is_seconds(getattr(self, name)):
                 raise ConfigurationError(
-                    f"ORM_CORE_{name.upper()} / {name} must be more than 0 seconds."
+                    f"ORM_CORE_{name.upper()} / {name} must be seconds, or 0 for no limit."
                 )
+
+
+#: limits that 0 switches off
+_MAY_BE_ABSENT: Final = (
+    "pool_max_lifetime",
+    "statement_timeout",
+    "lock_timeout",
+    "idle_in_transaction_timeout",
+)
+#: the longest limit: PostgreSQL counts in milliseconds of 31 bits, about 24 days
+_LONGEST: Final = (2**31 - 1) / 1000
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LONGEST
 
 
 def _is_number(value: object, kind: type | UnionType) -> bool:
@@ -89,8 +114,17 @@ VARIABLES: Final[tuple[tuple[str, str, str], ...]] = (
     ("ssl_root_cert", "ORM_CORE_SSL_ROOT_CERT", "file of trusted roots; unset: the system's"),
     ("pool_size", "ORM_CORE_POOL_SIZE", "most connections that one process opens"),
     ("pool_timeout", "ORM_CORE_POOL_TIMEOUT", "seconds to wait for a free connection"),
+    ("pool_max_lifetime", "ORM_CORE_POOL_MAX_LIFETIME", "seconds a connection lives; 0: for ever"),
+    ("pool_reset", "ORM_CORE_POOL_RESET", "discard: each user of a connection gets a new session"),
+    ("pool_debug", "ORM_CORE_POOL_DEBUG", "1: remember which line took a connection"),
     ("connect_timeout", "ORM_CORE_CONNECT_TIMEOUT", "seconds to wait for the server's answer"),
-    ("statement_timeout", "ORM_CORE_STATEMENT_TIMEOUT", "seconds a statement may take"),
+    ("statement_timeout", "ORM_CORE_STATEMENT_TIMEOUT", "seconds a statement may take; 0: any"),
+    ("lock_timeout", "ORM_CORE_LOCK_TIMEOUT", "seconds to wait for a lock; 0: any"),
+    (
+        "idle_in_transaction_timeout",
+        "ORM_CORE_IDLE_IN_TRANSACTION_TIMEOUT",
+        "seconds a transaction may be open without a statement; 0: any",
+    ),
     ("prepare", "ORM_CORE_PREPARE", "1: the server keeps the plans of compiled statements"),
     ("driver", "ORM_CORE_DRIVER", "psycopg2, or psycopg3 (pip install 'orm_core[psycopg3]')"),
     ("token_keys", "ORM_CORE_TOKEN_KEYS", "key ring of encrypted columns: id:hex,id:hex"),

@@ -154,7 +154,7 @@ class _Undo(Exception):
 @pytest.fixture
 def rollback_db(orm_core_worker_url: str) -> Iterator[Database]:
     """``orm_core.db`` inside a transaction that is rolled back after the test."""
-    initialize_db(orm_core_worker_url)
+    initialize_db(orm_core_worker_url, idle_in_transaction_timeout=0)  # for breakpoint()
     try:
         with db.connection_context(), db.atomic():
             db.connection()  # sends BEGIN, so that a test sees its own statements only
@@ -171,6 +171,6 @@ def clone_db(orm_core_server: Server, orm_core_clone: Any) -> Iterator[Database]
     """``orm_core.db`` on a fresh database of this test's own."""
     name = orm_core_clone.info.dbname
     orm_core_clone.close()
-    initialize_db(orm_core_server.url(name))
+    initialize_db(orm_core_server.url(name), idle_in_transaction_timeout=0)
     yield db
     db.close_all()

@@ -19,11 +19,14 @@ url_option: Callable[[Any], Any] = click.option(
 
 @contextmanager
 def database(url: str | None) -> Generator[Database]:
-    """``db``, on the given URL, else ``DATABASE_URL``, else the embedded PostgreSQL."""
+    """``db``, on the given URL, else ``DATABASE_URL``, else the embedded PostgreSQL.
+
+    A statement may take as long as it does: somebody is watching.
+    """
     config = settings.load({"url": url})
     if config.url:
         try:
-            yield initialize_db(config.url)
+            yield initialize_db(config.url, statement_timeout=0)
         finally:
             close_db()
         return
@@ -36,7 +39,7 @@ def database(url: str | None) -> Generator[Database]:
     )
     with EmbeddedPostgres(config.embedded_dir) as server:
         try:
-            yield initialize_db(server.start().url)
+            yield initialize_db(server.start().url, statement_timeout=0)
         finally:
             close_db()
 

@@ -11,14 +11,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
 from orm_core import settings
+from orm_core.database import opening
 from orm_core.database.database import Database
+from orm_core.database.limits import Limits
+from orm_core.database.pool import Reset
 from orm_core.database.transactions import Isolation, Transaction
 from orm_core.database.url import DatabaseUrl, parse
-from orm_core.errors import ConfigurationError
+from orm_core.errors import ConfigurationError, InvalidValue
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,8 +37,13 @@ def initialize_db(
     ssl_root_cert: str | None = None,
     pool_size: int | None = None,
     pool_timeout: float | None = None,
+    pool_max_lifetime: float | None = None,
+    pool_reset: Reset | None = None,
+    pool_debug: bool | None = None,
     connect_timeout: int | None = None,
     statement_timeout: float | None = None,
+    lock_timeout: float | None = None,
+    idle_in_transaction_timeout: float | None = None,
     prepare: bool | None = None,
     driver: str | None = None,
 ) -> Database:
@@ -42,7 +51,7 @@ def initialize_db(
 
     What is not given comes from the environment or ``.env`` (``docs/settings.md``), the URL from
     ``DATABASE_URL``. ``ssl``: None verifies the server's certificate unless the host is this
-    machine, True always, False never; or a mode of libpq. Times are in seconds. Raises
+    machine, True always, False never; or a mode of libpq. Times are in seconds; 0 is no limit. Raises
     ``ConfigurationError`` when there is no URL, a setting is malformed or the driver not installed.
     """
     given = {
@@ -50,8 +59,13 @@ def initialize_db(
         "ssl_root_cert": ssl_root_cert,
         "pool_size": pool_size,
         "pool_timeout": pool_timeout,
+        "pool_max_lifetime": pool_max_lifetime,
+        "pool_reset": pool_reset,
+        "pool_debug": pool_debug,
         "connect_timeout": connect_timeout,
         "statement_timeout": statement_timeout,
+        "lock_timeout": lock_timeout,
+        "idle_in_transaction_timeout": idle_in_transaction_timeout,
         "prepare": prepare,
         "driver": driver,
     }
@@ -71,14 +85,17 @@ def initialize_db(
     if connect_timeout is not None:
         params["connect_timeout"] = connect_timeout  # before the URL's
     del params["dbname"]
-    options = "-c timezone=UTC"
-    if config.statement_timeout is not None:
-        options += f" -c statement_timeout={max(1, round(config.statement_timeout * 1000))}"
-    params["options"] = f"{params.get('options', '')} {options}".strip()
+    params["options"] = f"{params.get('options', '')} -c timezone=UTC".strip()
     db.init(
         target.database,
         pool_size=config.pool_size,
         pool_timeout=config.pool_timeout,
+        pool_max_lifetime=config.pool_max_lifetime,
+        pool_reset=config.pool_reset,
+        pool_debug=config.pool_debug,
+        limits=Limits(
+            config.statement_timeout, config.lock_timeout, config.idle_in_transaction_timeout
+        ),
         prepare=config.prepare,
         driver=config.driver,
         **params,
@@ -86,20 +103,33 @@ def initialize_db(
     return db
 
 
-def connect_db() -> None:
+def connect_db(retry_for: float = 0.0) -> None:
     """Open a first connection, so that a service fails at its start and not at a request.
 
-    Raises a ``ConnectionFailed`` that names the cause and the fix: ``ConnectionRefused``,
+    What may pass (no server there, no name, no answer, server starting or full) is tried again
+    for ``retry_for`` seconds, with growing pauses; a wrong password is not. Raises a ``ConnectionFailed`` that names the cause and the fix: ``ConnectionRefused``,
     ``HostUnknown``, ``ConnectTimeout``, ``AuthenticationFailed``, ``DatabaseMissing``,
     ``TlsFailed`` or ``ServerUnavailable``.
     """
-    db.execute_sql("SELECT 1")
+    _check_seconds("retry_for", retry_for)
+    opening.retry(lambda: db.execute_sql("SELECT 1"), retry_for)
 
 
-def close_db() -> None:
-    """Close all connections: idle ones now, those that other threads use when they return."""
-    if not db.deferred:
-        db.close_all()
+def close_db(timeout: float = 0.0) -> bool:
+    """Close all connections: idle ones now, those that other threads use when they return.
+
+    Waits up to ``timeout`` seconds for these, and answers whether all came back; a log line names
+    the threads of the others. A thread that waits for a connection gets ``PoolClosed``. A
+    statement after it opens connections anew.
+    """
+    _check_seconds("timeout", timeout)
+    return db.deferred or db.close_all(timeout)
+
+
+def _check_seconds(name: str, value: object) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= threading.TIMEOUT_MAX:  # type: ignore[operator]
+        raise InvalidValue(f"{name} must be a number of seconds, 0 or more.")
 
 
 @overload

@@ -7,23 +7,36 @@ itself and gives it back at once, so no thread keeps one by accident.
 from __future__ import annotations
 
 import logging
+import math
 import os
-import time
 import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
-from time import perf_counter
+from time import monotonic
 from typing import Any, cast
 
+from psycopg2.errorcodes import ACTIVE_SQL_TRANSACTION
+
 from orm_core import peewee_facade as peewee
-from orm_core.database import deploy_lock, drivers
-from orm_core.database.diagnostics import translate
-from orm_core.database.drivers.protocol import IDLE, IN_ERROR, Driver
-from orm_core.database.events import signals
-from orm_core.database.pool import Pool, PoolStats
+from orm_core.database import deploy_lock, drivers, limits
+from orm_core.database.diagnostics import no_answer, translate
+from orm_core.database.drivers.protocol import IDLE, IN_ERROR, IN_TRANSACTION, Driver
+from orm_core.database.events import NONE, signals
+from orm_core.database.limits import GRACE, Limits, milliseconds
+from orm_core.database.opening import open_in_time
+from orm_core.database.pool import PATIENCE, Lease, Pool, PoolOptions, Reset
+from orm_core.database.pool_stats import PoolStats
 from orm_core.database.prepared import CompiledSql, execute_prepared
 from orm_core.database.transactions import Isolation, Transaction, unsent
-from orm_core.errors import ConfigurationError, InvalidStatement, InvalidValue, TransactionError
+from orm_core.database.watchdog import watchdog
+from orm_core.errors import (
+    ConfigurationError,
+    InvalidStatement,
+    InvalidValue,
+    QueryError,
+    StatementTimeout,
+    TransactionError,
+)
 from orm_core.settings import DRIVERS
 
 logger: logging.Logger = logging.getLogger("orm_core.database")
@@ -46,8 +59,22 @@ def _is_idle(connection: Any) -> bool:
     return bool(connection.get_transaction_status() == IDLE)
 
 
+def _is_refused_in_block(failure: BaseException | None) -> bool:
+    """Whether a statement can't run in a transaction, nor in one text with another."""
+    return isinstance(failure, QueryError) and failure.sqlstate == ACTIVE_SQL_TRANSACTION
+
+
 class _ConnectionContext(peewee.ConnectionContext):
     """Leaves the connection to the transaction that is around it, if there is one."""
+
+    def __enter__(self) -> None:
+        was_closed = self.db.is_closed()
+        try:
+            super().__enter__()
+        except BaseException:
+            if was_closed:
+                self.db.close()
+            raise
 
     def __exit__(self, *_: object) -> None:
         self.db._state.ctx.pop()
@@ -59,8 +86,9 @@ class Database(peewee.PostgresqlDatabase):
     """A PostgreSQL database behind a pool; the one place that all statements pass.
 
     Takes what ``peewee.PostgresqlDatabase`` takes, ``pool_size`` (connections), ``pool_timeout``
-    (seconds), ``prepare`` (``orm_core.database.prepared``) and ``driver`` (its name). Services use
-    the ready-made ``db``.
+    and ``pool_max_lifetime`` (seconds, 0: no limit), ``pool_reset`` and ``pool_debug``
+    (``orm_core.database.pool``), ``limits`` (default: none), ``prepare``
+    (``orm_core.database.prepared``) and ``driver`` (its name). Services use the ready-made ``db``.
     """
 
     pool: Pool
@@ -73,6 +101,10 @@ class Database(peewee.PostgresqlDatabase):
         *,
         pool_size: int = 10,
         pool_timeout: float = 10.0,
+        pool_max_lifetime: float = 0.0,
+        pool_reset: Reset = "rollback",
+        pool_debug: bool = False,
+        limits: Limits | None = None,
         prepare: bool = False,
         driver: str = DRIVERS[0],
         **connect_params: Any,
@@ -86,26 +118,57 @@ class Database(peewee.PostgresqlDatabase):
         super().init(database, **connect_params)
         self.driver: Driver = drivers.load(driver)
         self._prepare = prepare
-        self.pool = Pool(self._open, size=pool_size, timeout=pool_timeout)
+        self.limits: Limits = limits or Limits()
+        #: seconds after which a connection whose server is silent is cut
+        self._patience = self._own_patience()
+        options = PoolOptions(
+            pool_size,
+            pool_timeout,
+            pool_max_lifetime,
+            pool_reset,
+            pool_debug,
+            float(connect_params.get("connect_timeout") or PATIENCE),
+        )
+        self.pool = Pool(self._open, options)
         self._deployers: set[int] = set()
         _databases.add(self)
 
     # -- connections ------------------------------------------------------------------------
 
-    def _open(self) -> Any:
+    def _own_patience(self) -> float:
+        """Seconds for a statement outside ``time_limit``; for ever where the server knows none.
+
+        Limits in the URL's own ``options`` go before ours, and we do not know them.
+        """
+        is_ours = "statement_timeout" not in str(self.connect_params.get("options", ""))
+        return self.limits.statement + GRACE if self.limits.statement and is_ours else math.inf
+
+    def startup_params(self) -> dict[str, Any]:
+        """What the driver is given to connect with, the limits of the session included."""
         params: dict[str, Any] = {
             "dbname": self.database,
             "host": "localhost",
             "port": 5432,
             **self.connect_params,
         }
-        started = time.monotonic()
+        # A connection is ready to be reset with DISCARD ALL, which undoes what a driver SETs.
+        parts = ("-c datestyle=ISO", self.limits.startup_options, params.get("options", ""))
+        params["options"] = " ".join(filter(None, parts))
+        return params
+
+    def _open(self) -> Any:
+        until = limits.deadline()
+        return self._connect() if until == math.inf else open_in_time(self._connect, until)
+
+    def _connect(self) -> Any:
+        params = self.startup_params()
+        started = monotonic()
         try:
             connection = self.driver.connect(params, prepare=self._prepare)
         except self.driver.Error:
             from orm_core.database import reachability  # brings ssl, for a failure only
 
-            failure = reachability.explain(params, time.monotonic() - started)
+            failure = reachability.explain(params, monotonic() - started)
         else:
             self._set_server_version(connection)
             return connection
@@ -122,8 +185,11 @@ class Database(peewee.PostgresqlDatabase):
                 self._replace_broken()
                 return False
             raise peewee.OperationalError("Connection already opened.")
-        self._state.reset()
-        self._state.set_connection(self.pool.acquire())
+        state = self._state
+        state.reset()
+        state.lease = None  # one that an interrupted close() left
+        state.lease = lease = self.pool.acquire()
+        state.set_connection(lease.connection)
         return True
 
     def _replace_broken(self) -> None:
@@ -144,30 +210,40 @@ class Database(peewee.PostgresqlDatabase):
             raise peewee.OperationalError("Attempting to close database while transaction is open.")
         if self.is_closed():
             return False
+        state = self._state
+        lease: Lease = state.lease
+        try:
+            if self._deployers:
+                self._end_deploy()
+        finally:
+            state.reset()
+            state.lease = None
+            lease.end()
+        return True
+
+    def _end_deploy(self) -> None:
         connection = self._state.conn
         try:
             if self.is_deploying() and not connection.closed:
                 deploy_lock.release(self)
         finally:
             self._deployers.discard(id(connection))
-            self._state.reset()
-            self.pool.release(connection)
-        return True
 
     def connection_context(self) -> peewee.ConnectionContext:
         """A block that holds one connection; inside another, or a transaction, the same one."""
         return _ConnectionContext(self)
 
-    def close_all(self) -> None:
+    def close_all(self, timeout: float = 0.0) -> bool:
         """Close every connection: the idle ones now, those of other threads on their return.
 
-        Raises ``peewee.OperationalError`` inside a transaction.
+        Waits up to ``timeout`` seconds for these, and answers whether all came back. Raises
+        ``peewee.OperationalError`` inside a transaction.
         """
         self.close()
-        self.pool.close()
+        return self.pool.close(timeout)
 
     def pool_stats(self) -> PoolStats:
-        """The pool's size and how many of its connections are in use, idle and waited for."""
+        """The pool's connections, who holds and who waits for them, and what was counted."""
         return self.pool.stats()
 
     # -- statements -------------------------------------------------------------------------
@@ -200,8 +276,8 @@ class Database(peewee.PostgresqlDatabase):
             return self._send(sql, params, **cursor_options)
         if not self.autoconnect or cursor_options:
             return self._send(sql, params, **cursor_options)
-        self.connect()
         try:
+            self.connect()
             return self._send(sql, params)
         finally:
             self.close()
@@ -215,7 +291,36 @@ class Database(peewee.PostgresqlDatabase):
         if opening and (opening[0].is_savepoint or not self.begins_together):
             self._open_blocks()  # a failure would not tell whether a SAVEPOINT was reached
             opening = None
-        return self._run(state.conn.cursor, sql, params, opening)
+        return self._run(state.conn.cursor, sql, params, opening, self._limit_sql(sql))
+
+    def _limit_sql(self, sql: str) -> str:
+        """What tells the server the limit of ``time_limit``; it travels with the statement."""
+        connection = self._state.conn
+        until = limits.deadline()
+        if until == math.inf and not connection.is_limited:
+            return ""
+        status = connection.get_transaction_status()
+        if until == math.inf:
+            connection.is_limited = status != IDLE  # until the transaction ends
+            if status != IN_TRANSACTION or signals.subject(sql)[1] == NONE:
+                return ""
+            return "SET LOCAL statement_timeout TO DEFAULT;"
+        if status == IN_ERROR or signals.subject(sql)[1] == NONE:
+            return ""
+        connection.is_limited = True
+        return f"SET LOCAL statement_timeout = {milliseconds(until - monotonic())};"
+
+    def _overdue_at(self, sql: str, now: float) -> float:
+        """When to cut the connection if the server has not answered; the end of a limit at once.
+
+        What ends a transaction is always sent, so that none is left open.
+        """
+        until = limits.deadline()
+        if until == math.inf:
+            return math.inf if self._deployers and self.is_deploying() else now + self._patience
+        if until <= now and signals.subject(sql)[1] != NONE:
+            raise StatementTimeout("The time limit was over before the statement; it was not sent.")
+        return max(until, now) + GRACE
 
     def _run(
         self,
@@ -223,38 +328,51 @@ class Database(peewee.PostgresqlDatabase):
         sql: str,
         params: Any,
         opening: list[Transaction] | None = None,
+        limit_sql: str = "",
     ) -> Any:
         """Send a statement, in one round trip with BEGIN and SAVEPOINT of ``opening`` blocks."""
-        before = ""
+        before = limit_sql
         if opening:
-            before = "".join([f"{block.opening_sql};" for block in opening])
+            before = "".join([f"{block.opening_sql};" for block in opening]) + limit_sql
             _mark(opening, sent=True)  # here, so that an interrupt leads to a needless ROLLBACK
         cursor: Any = None
+        connection: Any = None
         failure: BaseException | None = None
-        started = perf_counter()
+        started = monotonic()
         try:
             cursor = make_cursor()
-            started = perf_counter()
-            if sql.__class__ is CompiledSql and cursor.connection.prepared is not None:
-                execute_prepared(cursor, cast("CompiledSql", sql), params, before)
+            started = monotonic()
+            overdue_at = self._overdue_at(sql, started)
+            connection = cursor.connection
+            watchdog.watch(connection, overdue_at)
+            if sql.__class__ is CompiledSql and connection.prepared is not None:
+                compiled = cast("CompiledSql", sql)
+                execute_prepared(cursor, compiled, params, before, begins=bool(opening))
             else:
                 cursor.execute(before + sql if before else sql, params or ())
-        except Exception as error:
-            failure = translate(error, self.driver, self._state.conn) or error
         except BaseException as error:
             failure = error
-        seconds = perf_counter() - started
-        if isinstance(failure, InvalidValue):  # nothing was sent
+        was_cut = connection is not None and watchdog.clear(connection)
+        seconds = monotonic() - started
+        if isinstance(failure, Exception):
+            if was_cut and isinstance(failure, self.driver.Error):
+                failure = no_answer(seconds)
+            else:
+                failure = translate(failure, self.driver, connection or self._state.conn) or failure
+        if connection is None or isinstance(failure, InvalidValue):  # nothing was sent
             _mark(opening or (), sent=False)
-            raise failure
+            raise failure or AssertionError
         if opening:
             if isinstance(failure, Exception) and _is_idle(self._state.conn):
                 # A text that does not parse took its BEGIN down with it: let it fail inside.
                 _mark(opening, sent=False)
                 self._open_blocks()
-                return self._run(make_cursor, sql, params)
+                return self._run(make_cursor, sql, params, None, limit_sql)
             for block in opening:
                 self._tell(block.opening_sql, None, 0.0, None)
+        elif limit_sql and _is_refused_in_block(failure) and _is_idle(connection):
+            # VACUUM and its kin travel alone; only this side knows their limit.
+            return self._run(make_cursor, sql, params)
         self._tell(sql, params, seconds, failure)
         if failure is not None:
             raise failure
@@ -358,6 +476,7 @@ def _after_fork_in_child() -> None:
     # A child that used the parent's sockets would mix both their sessions.
     for database in list(_databases):
         database._state.reset()
+        database._state.lease = None
         database._deployers.clear()
         database.pool.forget()
 

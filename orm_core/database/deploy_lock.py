@@ -61,26 +61,29 @@ def acquire(database: Database, patience: float = PATIENCE) -> None:
             told = True
         time.sleep(POLL_SECONDS)
     if not database.in_transaction():
-        _watch_client(database, "1s")
+        _set_session(database, "'1s'", "'0'")
 
 
 def release(database: Database) -> None:
     """Let the next deployer in."""
     database.execute_sql(f"SELECT pg_advisory_unlock({KEY})")
     if not database.in_transaction():
-        _watch_client(database, None)
+        _set_session(database, "reset_val", "reset_val")
 
 
-def _watch_client(database: Database, interval: str | None) -> None:
-    """Have the server look, also during a statement, whether the deployer is still there.
+def _set_session(database: Database, look: str, limit: str) -> None:
+    """Have a deployer's statements take as long as they do, as long as there is a deployer.
 
-    Else the session of one that was killed keeps the lock until its statement ends. PostgreSQL 14
-    and later, on systems that can tell.
+    The server looks, also during a statement, whether it is still there (PostgreSQL 14 and later,
+    on systems that can tell). Else the session of one that was killed keeps the lock until its
+    statement ends.
     """
-    value = f"'{interval}'" if interval else "reset_val"
-    sql = (
-        f"SELECT set_config(name, {value}, false) FROM pg_settings "
-        "WHERE name = 'client_connection_check_interval'"
-    )
-    with suppress(QueryError):
-        database.execute_sql(sql)
+    for name, value in {
+        "statement_timeout": limit,
+        "idle_in_transaction_session_timeout": limit,
+        "client_connection_check_interval": look,
+    }.items():
+        with suppress(QueryError):
+            database.execute_sql(
+                f"SELECT set_config(name, {value}, false) FROM pg_settings WHERE name = '{name}'"
+            )

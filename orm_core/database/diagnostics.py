@@ -90,6 +90,15 @@ def translate(error: BaseException, driver: Driver, connection: Any) -> errors.O
     return None
 
 
+def no_answer(seconds: float) -> errors.NoAnswer:
+    """The error of a statement whose connection was cut, as the server was silent."""
+    return errors.NoAnswer(
+        f"The server did not answer within {seconds:.1f} s, so the connection was cut. It is "
+        "frozen, or the network loses packets. Outside a transaction it may have done the "
+        "statement or not; a transaction that was not committed is rolled back."
+    )
+
+
 def _translate_driver(error: Any, driver: Driver, connection: Any) -> errors.OrmCoreError:
     state = driver.sqlstate(error)
     kind = _BY_STATE.get(state or "") or _BY_CLASS.get((state or "")[:2])

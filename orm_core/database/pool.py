@@ -1,60 +1,152 @@
 """A pool of driver connections: first come, first served, no network under its lock.
 
-A thread that finds no free connection queues up and is handed one in turn. Connecting, rolling
-back and closing happen outside the lock, so a slow server delays only those who wait for it. An
-idle connection is looked at with ``poll()`` before use: a healthy idle socket has nothing to
+A thread that finds no free connection queues up and is handed one in turn. Connecting, asking,
+rolling back and closing happen outside the lock, so a slow server delays only those who wait for
+it. An idle connection is looked at with ``poll()`` before use: a healthy idle socket has nothing to
 read, one that the server closed has.
+
+A place is a connection, or the right to open one. Each is in ``_idle`` or in ``_held``, which alone
+say how many there are, and is owned by one ``Lease``. A lease that is dropped, because its thread
+died or was interrupted at whatever line, gives its place up as lost.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import random
 import select
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from time import monotonic, sleep
+from typing import Any, Final, Literal, TypeAlias
 
+from orm_core.database import limits
 from orm_core.database.drivers.protocol import IDLE, IN_ERROR, IN_TRANSACTION
-from orm_core.errors import PoolTimeout
+from orm_core.database.pool_stats import Holder, PoolStats, Tally, call_site, holder, named
+from orm_core.database.watchdog import watchdog
+from orm_core.errors import PoolClosed, PoolTimeout
 
 logger: logging.Logger = logging.getLogger("orm_core.pool")
 
-#: seconds idle after which a connection is pinged before use: firewalls forget silent ones
+Reset: TypeAlias = Literal["rollback", "discard"]
+_new_lock = threading.Lock
+_this_thread = threading.current_thread
+
+#: seconds idle after which a connection is asked before use: firewalls forget silent ones
 PING_AFTER = 60.0
-#: seconds between looks for threads that died with a connection, while somebody waits for one
-RECLAIM_EVERY = 0.5
+#: seconds between looks for connections that were lost, while somebody waits for one
+RECLAIM_EVERY: Final = 0.5
+#: seconds to wait for the answer of a connection that is asked or reset
+PATIENCE: Final = 5.0
+#: the part of its lifetime that chance takes off a connection, so that not all end at once
+_JITTER: Final = 0.2
+_DRAIN_EVERY: Final = 0.01
 
 
-class PoolStats(NamedTuple):
-    """``size`` is the limit; ``in_use + idle`` are open now; ``waiting`` threads queue."""
+@dataclass(frozen=True, slots=True)
+class PoolOptions:
+    """Of a pool; times are seconds.
 
-    size: int
-    in_use: int
-    idle: int
-    waiting: int
+    ``size``: most connections. ``timeout``: longest wait for one. ``max_lifetime``: age at which
+    one is replaced, 0 for none. ``reset``: "discard" has each user begin with a fresh session,
+    "rollback" only without a transaction. ``debug``: remember which line took a connection.
+    ``patience``: longest wait for the answer of a connection that is asked or reset.
+    """
+
+    size: int = 10
+    timeout: float = 10.0
+    max_lifetime: float = 0.0
+    reset: Reset = "rollback"
+    debug: bool = False
+    patience: float = PATIENCE
 
 
-class _Waiter:
-    """A place in the queue: either a connection or the right to open one is handed to it."""
+class _Place:
+    """A connection of the pool, or None while it is being opened, and who has it."""
+
+    __slots__ = (
+        "connection",
+        "expires_at",
+        "idle_since",
+        "is_retired",
+        "poller",
+        "since",
+        "site",
+        "thread",
+    )
 
     def __init__(self) -> None:
-        self.thread = threading.current_thread()
-        self.ready = threading.Event()
         self.connection: Any = None
+        self.poller: Any = None
+        self.expires_at = math.inf
+        self.is_retired = False
+        self.idle_since = 0.0
+        #: since when it is held
+        self.since = 0.0
+        self.thread: threading.Thread
+        self.site: str | None = None
+
+    def put(self, connection: Any, max_lifetime: float) -> None:
+        """Have it be a connection, which has just been opened."""
+        self.idle_since = monotonic()
+        self.poller = select.poll()
+        self.poller.register(connection.fileno(), select.POLLIN)
+        if max_lifetime:
+            share = 1 - _JITTER * random.random()  # noqa: S311
+            self.expires_at = monotonic() + max_lifetime * share
+        self.connection = connection
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            _close(connection)
+
+
+class Lease:
+    """The use of one connection, from ``Pool.acquire`` to ``end``."""
+
+    __slots__ = ("_lost", "is_refused", "place", "pool", "ready", "site", "thread")
+
+    def __init__(self, pool: Pool) -> None:
+        self.place: _Place | None = None
+        self.pool = pool
+        self.thread = _this_thread()
+        self.site = call_site() if pool.options.debug else None
+        #: set when a place is handed over, or refused, to one who waits
+        self.ready: threading.Event | None = None
+        self.is_refused = False
+        self._lost = pool.lost
+
+    @property
+    def connection(self) -> Any:
+        """The driver's connection."""
+        return self.place.connection if self.place is not None else None
+
+    def end(self) -> None:
+        """Give the connection back; twice is no error."""
+        self.pool.release(self)
+
+    def __del__(self) -> None:
+        # Whoever runs this may be anywhere, also under the pool's lock.
+        place = getattr(self, "place", None)
+        if place is not None:
+            self._lost.append(place)
 
 
 class Pool:
-    """Connections made by ``connect``, at most ``size`` at a time.
+    """Connections made by ``connect``, at most ``options.size`` at a time."""
 
-    ``timeout`` is the longest wait for one, in seconds.
-    """
-
-    def __init__(self, connect: Callable[[], Any], *, size: int, timeout: float) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Any],
+        options: PoolOptions | None = None,
+    ) -> None:
         self._connect = connect
-        self._size = size
-        self._timeout = timeout
+        self.options: PoolOptions = options or PoolOptions()
         self.forget()
 
     def forget(self) -> None:
@@ -62,180 +154,260 @@ class Pool:
 
         The driver closes no connection that another process made.
         """
-        self._lock = threading.Lock()
-        self._idle: list[tuple[Any, float]] = []
-        self._in_use: dict[int, tuple[Any, threading.Thread]] = {}
-        self._opening = 0
-        self._waiters: deque[_Waiter] = deque()
+        self._lock = _new_lock()
+        self._idle: list[_Place] = []
+        self._held: set[_Place] = set()
+        self._queue: deque[Lease] = deque()
+        self.lost: deque[_Place] = deque()
+        self._tally = Tally()
 
     def stats(self) -> PoolStats:
-        """How many connections are in use and idle, how many threads wait."""
+        """The connections, who holds and who waits for them, and what was counted so far."""
+        self._reclaim()
         with self._lock:
-            in_use = len(self._in_use) + self._opening
-            return PoolStats(self._size, in_use, len(self._idle), len(self._waiters))
-
-    def acquire(self) -> Any:
-        """A connection for this thread; give it back with ``release``.
-
-        Raises ``PoolTimeout`` when none comes free in time, and what ``connect`` raises.
-        """
-        connection, idle_since = self._take()
-        if connection is not None:
-            if _is_usable(connection, idle_since):
-                return connection
-            _close(connection)
-            with self._lock:
-                self._in_use.pop(id(connection), None)
-                self._opening += 1
-        try:
-            connection = self._connect()
-        except BaseException:
-            with self._lock:
-                self._opening -= 1
-                self._grant()
-            raise
-        with self._lock:
-            self._opening -= 1
-            self._hold(connection, threading.current_thread())
-        return connection
-
-    def _take(self) -> tuple[Any, float]:
-        """An idle connection and since when, or None and the right (counted) to open one."""
-        with self._lock:
-            self._reclaim()
-            if not self._waiters:
-                if self._idle:
-                    connection, since = self._idle.pop()
-                    self._hold(connection, threading.current_thread())
-                    return connection, since
-                if self._open_count() < self._size:
-                    self._opening += 1
-                    return None, 0.0
-            waiter = _Waiter()
-            self._waiters.append(waiter)
-        try:
-            arrived = self._wait(waiter)
-        except BaseException:
-            if not self._leave(waiter):
-                self._return_grant(waiter)
-            raise
-        if not arrived and self._leave(waiter):
-            raise PoolTimeout(
-                f"No connection came free within {self._timeout:g} s: all {self._size} are in "
-                "use. Give connections back sooner (with db.connection_context(): ...), or raise "
-                "ORM_CORE_POOL_SIZE / pool_size."
+            return self._tally.stats(
+                self.options.size, len(self._idle), len(self._queue), self._holders()
             )
-        return waiter.connection, time.monotonic()
 
-    def _wait(self, waiter: _Waiter) -> bool:
-        """Whether something was handed over in time; looks for dead threads meanwhile."""
-        deadline = time.monotonic() + self._timeout
-        while (left := deadline - time.monotonic()) > 0:
-            if waiter.ready.wait(min(left, RECLAIM_EVERY)):
-                return True
-            with self._lock:
+    def _holders(self) -> list[Holder]:
+        return [holder(place.thread, place.since, place.site) for place in self._held]
+
+    # -- taking -----------------------------------------------------------------------------
+
+    def acquire(self) -> Lease:
+        """A connection, until its ``end``.
+
+        Raises ``PoolTimeout`` when none comes free in time, ``PoolClosed`` when the pool is closed
+        meanwhile, and what ``connect`` raises.
+        """
+        lease = Lease(self)
+        try:
+            place = self._take(lease)
+            if place.connection is not None:
+                reason = self._unfit(place)
+                if reason is not None:
+                    self._discard(place, reason)
+            if place.connection is None:
+                place.put(self._connect(), self.options.max_lifetime)
+                with self._lock:
+                    self._tally.opened += 1
+        except BaseException:
+            self.release(lease)
+            raise
+        return lease
+
+    def _take(self, lease: Lease) -> _Place:
+        """A place for the lease: with an idle connection, or with the right to open one."""
+        if self.lost:
+            self._reclaim()
+        with self._lock:
+            # In this order an interrupt loses a connection at worst, which closes itself.
+            if not self._queue and (place := self._free_place()) is not None:
+                lease.place = place
+                self._hold(place, lease)
+                return place
+            lease.ready = threading.Event()
+            self._queue.append(lease)
+        return self._wait(lease)
+
+    def _free_place(self) -> _Place | None:
+        if self._idle:
+            return self._idle.pop()
+        return _Place() if len(self._held) < self.options.size else None
+
+    def _hold(self, place: _Place, lease: Lease) -> None:
+        place.thread, place.site = lease.thread, lease.site
+        place.since = monotonic()
+        self._held.add(place)
+        self._tally.taken += 1
+
+    def _wait(self, lease: Lease) -> _Place:
+        ready: Any = lease.ready
+        started = monotonic()
+        until = min(started + self.options.timeout, limits.deadline())
+        while not ready.is_set() and (left := until - monotonic()) > 0:
+            if not ready.wait(min(left, RECLAIM_EVERY)):
                 self._reclaim()
-        return waiter.ready.is_set()
-
-    def _leave(self, waiter: _Waiter) -> bool:
-        """Leave the queue; False when something was handed over in the meantime."""
+                with self._lock:
+                    self._serve()
+        waited = monotonic() - started
         with self._lock:
-            if not waiter.ready.is_set():
-                self._waiters.remove(waiter)
-                return True
-        return False
+            self._tally.add_wait(waited)
+            if not ready.is_set():
+                self._tally.timeouts += 1
+            holders = self._holders() if lease.place is None else []
+        if lease.is_refused:
+            raise PoolClosed("The database was closed while this thread waited for a connection.")
+        if lease.place is None:
+            raise PoolTimeout(self._told(waited, tuple(holders)))
+        lease.ready = None
+        return lease.place
 
-    def _return_grant(self, waiter: _Waiter) -> None:
-        if waiter.connection is not None:
-            self.release(waiter.connection)
+    def _told(self, waited: float, holders: tuple[Holder, ...]) -> str:
+        ordered = tuple(sorted(holders, key=lambda one: -one.seconds))
+        debug = "" if self.options.debug else " ORM_CORE_POOL_DEBUG=1 tells which line took each."
+        return (
+            f"No connection came free within {waited:.2g} s: all {self.options.size} are in use, "
+            f"by {named(ordered)}. Give connections back sooner (with db.connection_context(): "
+            f"...), or raise ORM_CORE_POOL_SIZE / pool_size.{debug}"
+        )
+
+    def _serve(self) -> None:
+        """Hand what is free to those who wait; goes on where an interrupt left off."""
+        queue = self._queue
+        while queue:
+            lease = queue[0]
+            ready: Any = lease.ready
+            if not ready.is_set():
+                if lease.place is None:
+                    lease.place = self._free_place()
+                if lease.place is None:
+                    return
+                self._hold(lease.place, lease)
+                ready.set()
+            queue.popleft()
+
+    # -- giving back ------------------------------------------------------------------------
+
+    def release(self, lease: Lease) -> None:
+        """Take a connection back; one that is broken or too old is closed instead.
+
+        A transaction that is still open is rolled back. Called twice it ends what the first call,
+        interrupted, began.
+        """
+        if lease.ready is not None:
+            with self._lock:
+                if lease in self._queue:
+                    self._queue.remove(lease)
+            lease.ready = None
+        place = lease.place
+        if place is None:
             return
+        reason = self._unreturnable(place)
         with self._lock:
-            self._opening -= 1
-            self._grant()
+            if place not in self._held and reason is None:
+                reason = "closed"
+            self._held.discard(place)
+            lease.place = None
+            if reason is None:
+                place.idle_since = monotonic()
+                self._idle.append(place)
+            elif place.connection is not None:
+                self._tally.closed[reason] += 1
+            self._serve()
+        if reason is not None:
+            place.close()
 
-    def _open_count(self) -> int:
-        return len(self._idle) + len(self._in_use) + self._opening
+    def _unreturnable(self, place: _Place) -> str | None:
+        """Why a connection can't serve somebody else, if so."""
+        connection = place.connection
+        if connection is None:
+            return "broken"
+        watchdog.clear(connection)  # of a call that was interrupted
+        if place.is_retired or place not in self._held:
+            return "closed"
+        if monotonic() >= place.expires_at:
+            return "expired"
+        return None if self._reset(connection) else "broken"
 
-    def _hold(self, connection: Any, thread: threading.Thread) -> None:
-        self._in_use[id(connection)] = (connection, thread)
+    def _reset(self, connection: Any) -> bool:
+        """Bring a session to where the next user expects it; whether that worked."""
+        if connection.closed or connection.was_cut:
+            return False
+        status = connection.get_transaction_status()
+        if status in (IN_TRANSACTION, IN_ERROR):
+            if not self._ask(connection, "ROLLBACK"):
+                return False
+        elif status != IDLE:
+            return False
+        if self.options.reset == "rollback":
+            return True
+        connection.forget_prepared()
+        return self._ask(connection, "DISCARD ALL")
+
+    def _ask(self, connection: Any, sql: str) -> bool:
+        """Whether the server does it in time."""
+        watchdog.watch(connection, monotonic() + self.options.patience)
+        try:
+            connection.cursor().execute(sql)
+        except Exception:
+            return False
+        finally:
+            was_cut = watchdog.clear(connection)
+        return not was_cut
+
+    def _unfit(self, place: _Place) -> str | None:
+        """Why an idle connection can't be used, if so."""
+        if place.connection.closed or place.poller.poll(0):
+            return "broken"
+        now = monotonic()
+        if now >= place.expires_at:
+            return "expired"
+        if now - place.idle_since > PING_AFTER and not self._ask(place.connection, "SELECT 1"):
+            return "broken"
+        return None
+
+    def _discard(self, place: _Place, reason: str) -> None:
+        """Have a held place be one to open a connection for."""
+        with self._lock:
+            self._tally.closed[reason] += 1
+        place.close()
 
     def _reclaim(self) -> None:
-        """Take back the connections of threads that died without giving them back."""
-        dead = [key for key, (_, thread) in self._in_use.items() if not thread.is_alive()]
-        for key in dead:
-            connection, thread = self._in_use.pop(key)
-            logger.warning("Thread %s ended without returning its connection.", thread.name)
-            _close(connection)
-            self._grant()
+        """Take the places of leases that were dropped without being ended."""
+        while self.lost:
+            with self._lock:
+                if not self.lost:
+                    return
+                place = self.lost[0]
+                self._held.discard(place)
+                self._tally.closed["lost"] += place.connection is not None
+                self.lost.popleft()
+                self._serve()
+            if place.connection is not None:
+                logger.warning("A connection was not given back: %s.", _story(place))
+            place.close()
 
-    def release(self, connection: Any) -> None:
-        """Give a connection back; one that is broken is closed instead.
+    # -- the end ----------------------------------------------------------------------------
 
-        A transaction that is still open is rolled back.
+    def close(self, timeout: float = 0.0) -> bool:
+        """Close the idle connections now, those in use when they come back.
+
+        Waits ``timeout`` seconds at most for those in use, and answers whether all came back. Who
+        waits for a connection gets ``PoolClosed``. The next ``acquire`` opens anew.
         """
-        reusable = _reset(connection)
-        with self._lock:
-            if self._in_use.pop(id(connection), None) is None:
-                reusable = False  # closed by close(), or the pool is not its pool any more
-            elif reusable and self._waiters:
-                waiter = self._waiters.popleft()
-                self._hold(connection, waiter.thread)
-                waiter.connection = connection
-                waiter.ready.set()
-                return
-            elif reusable:
-                self._idle.append((connection, time.monotonic()))
-            else:
-                self._grant()
-        if not reusable:
-            _close(connection)
-
-    def _grant(self) -> None:
-        """A place came free: let the first in the queue open a connection."""
-        if self._waiters and self._open_count() < self._size:
-            self._opening += 1
-            self._waiters.popleft().ready.set()
-
-    def close(self) -> None:
-        """Close the idle connections now, those in use when they come back."""
         with self._lock:
             idle, self._idle = self._idle, []
-            self._in_use.clear()
-            for _ in range(self._size):
-                self._grant()
-        for connection, _ in idle:
-            _close(connection)
+            retired = set(self._held)
+            for place in retired:
+                place.is_retired = True
+            self._tally.closed["closed"] += len(idle)
+            for lease in self._queue:
+                lease.is_refused = lease.place is None
+                if lease.is_refused and lease.ready is not None:
+                    lease.ready.set()
+            self._queue.clear()
+        for place in idle:
+            place.close()
+        return self._drain(retired, timeout)
+
+    def _drain(self, retired: set[_Place], timeout: float) -> bool:
+        until = monotonic() + timeout
+        while retired & self._held:
+            self._reclaim()
+            if monotonic() >= until:
+                break
+            sleep(_DRAIN_EVERY)
+        left = retired & self._held
+        if left and timeout:
+            for place in left:
+                logger.warning("Still in use after the database was closed: %s.", _story(place))
+        return not left
 
 
-def _is_usable(connection: Any, idle_since: float) -> bool:
-    if connection.closed:
-        return False
-    poller = select.poll()
-    poller.register(connection.fileno(), select.POLLIN)
-    if poller.poll(0):
-        return False
-    if time.monotonic() - idle_since > PING_AFTER:
-        try:
-            connection.cursor().execute("SELECT 1")
-        except Exception:
-            return False
-    return True
-
-
-def _reset(connection: Any) -> bool:
-    """Whether the connection can serve somebody else."""
-    if connection.closed:
-        return False
-    status = connection.get_transaction_status()
-    if status == IDLE:
-        return True
-    if status in (IN_TRANSACTION, IN_ERROR):
-        try:
-            connection.cursor().execute("ROLLBACK")
-        except Exception:
-            return False
-        return True
-    return False
+def _story(place: _Place) -> str:
+    state = "" if place.thread.is_alive() else "ended "
+    return f"held by the {state}thread {holder(place.thread, place.since, place.site)}"
 
 
 def _close(connection: Any) -> None:

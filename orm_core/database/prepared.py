@@ -147,6 +147,11 @@ class Prepares:
 
     prepared: PreparedStatements | None = None
 
+    def forget_prepared(self) -> None:
+        """The server is about to drop what it keeps."""
+        if self.prepared is not None:
+            self.prepared = PreparedStatements()
+
     def prepare_statements(self: Any) -> None:
         """Prepare from now on, unless a pooler stands between: its session is not the server's."""
         cursor = self.cursor()
@@ -157,10 +162,12 @@ class Prepares:
             logger.info("The connection goes through a pooler, so no statement is prepared.")
 
 
-def execute_prepared(cursor: Any, sql: CompiledSql, params: Any, before: str) -> None:
+def execute_prepared(
+    cursor: Any, sql: CompiledSql, params: Any, before: str, *, begins: bool
+) -> None:
     """Run a statement by its name, or as text where that is not prepared (any more).
 
-    Raises ``SerializationFailure`` when a table changed inside a running transaction, which the
+    ``before`` is sent along; ``begins`` tells that it begins the transaction. Raises ``SerializationFailure`` when a table changed inside a running transaction, which the
     server has given up then; run it again.
     """
     connection = cursor.connection
@@ -173,11 +180,11 @@ def execute_prepared(cursor: Any, sql: CompiledSql, params: Any, before: str) ->
             raise
         prepared.forget(sql)
         in_transaction = connection.get_transaction_status() != TRANSACTION_STATUS_IDLE
-        if in_transaction and not before and _state(error) not in GONE:
+        if in_transaction and not begins and _state(error) not in GONE:
             raise
     else:
         return
-    if in_transaction and not before:
+    if in_transaction and not begins:
         raise SerializationFailure(
             "A table was changed, or prepared statements were dropped, while the transaction ran; "
             "run it again."

@@ -19,6 +19,14 @@ from orm_core.errors import ConfigurationError
 from orm_core.settings import SSL_MODES
 
 DEFAULT_PORT = 5432
+#: has the system notice a server that is gone within about 30 seconds, between statements too;
+#: "tcp_user_timeout" (milliseconds) is how long data that was sent may stay unacknowledged
+_KEEPALIVE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,8 @@ class DatabaseUrl:
         ``ssl``: True or None verify (None only where the host is not this machine), False
         switches TLS off, a string is a mode of libpq. An ``sslmode`` in the URL wins over None.
         """
-        params: dict[str, object] = {"connect_timeout": connect_timeout, **dict(self.options)}
+        params: dict[str, object] = {"connect_timeout": connect_timeout, **_KEEPALIVE}
+        params |= dict(self.options)
         params |= {"host": self.host, "port": self.port, "dbname": self.database}
         if self.user:
             params["user"] = self.user

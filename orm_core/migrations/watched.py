@@ -22,9 +22,10 @@ class Watched(Database):
         sql: str,
         params: Any,
         opening: list[Transaction] | None = None,
+        limit_sql: str = "",
     ) -> Any:
         run = super()._run
-        return self.watch(sql, params, lambda: run(make_cursor, sql, params, opening))
+        return self.watch(sql, params, lambda: run(make_cursor, sql, params, opening, limit_sql))
 
     @abstractmethod
     def watch(self, sql: str, params: Any, send: Callable[[], Any]) -> Any:

@@ -42,6 +42,7 @@ class _Copying:
 
     def __init__(self, cursor: Any, columns: Sequence[Column]) -> None:
         self._cursor = cursor
+        self.connection = cursor.connection
         self._lines: Iterator[str] = map(
             "\t".join, zip(*(one.copied() for one in columns), strict=True)
         )

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from orm_core import peewee_facade as peewee
+from orm_core.database.pool import Lease
 from orm_core.database.transactions import Transaction
 from orm_core.errors import InvalidStatement, InvalidValue, QueryError, StaleTransaction
 from orm_core.models.relations import load_related
@@ -79,9 +80,9 @@ class _Cursor:
         self._declared = False
         self._process = os.getpid()
         self._tx: Any = database.top_transaction() if database.in_transaction() else None
-        self._connection: Any = None
+        self._lease: Lease | None = None
         if self._tx is None:
-            self._connection = database.pool.acquire()
+            self._lease = database.pool.acquire()
         elif not isinstance(self._tx, Transaction):
             raise InvalidStatement("stream() can't be used inside manual_commit().")
 
@@ -90,7 +91,7 @@ class _Cursor:
         self._check()
         try:
             # Told as the SELECT that it is a part of.
-            cursor = self._database._run(lambda: self, self._sql, self._values)
+            cursor = self._database._run(self._begin, self._sql, self._values)
         except QueryError as error:
             if error.sqlstate != _NO_CURSOR:
                 raise
@@ -99,15 +100,23 @@ class _Cursor:
             return self._made(cursor)
         raise gone
 
+    def _begin(self) -> _Cursor:
+        self.driver = (self._lease.connection if self._lease else self._database).cursor()
+        self.connection = self.driver.connection
+        return self
+
     def execute(self, sql: str, values: Any) -> None:
         """FETCH; the first time with what makes the cursor, in one round trip."""
         before = ""
         if not self._declared:
             before = f"DECLARE {self._name} NO SCROLL CURSOR FOR {sql};"
-            if self._connection is not None:
-                # All rows will be read, not a tenth of them, as is planned for otherwise.
-                before = f"BEGIN READ ONLY;SET LOCAL cursor_tuple_fraction = 1;{before}"
-        self.driver = (self._connection or self._database).cursor()
+            if self._lease is not None:
+                # All rows will be read, not a tenth of them, as is planned for otherwise. The
+                # transaction is idle while the caller is busy with a batch.
+                before = (
+                    "BEGIN READ ONLY;SET LOCAL cursor_tuple_fraction = 1;"
+                    f"SET LOCAL idle_in_transaction_session_timeout = 0;{before}"
+                )
         fetch = f"FETCH FORWARD {self._batch} FROM {self._name}"
         self.driver.execute(before + fetch, values if before else None)
         self._declared = True
@@ -116,9 +125,9 @@ class _Cursor:
         """Close the cursor and give its connection back; nothing to do when both are gone."""
         if self._process != os.getpid():
             return  # the parent process reads on
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            self._database.pool.release(connection)  # which ends its transaction
+        if self._lease is not None:
+            self._lease.end()  # and its transaction
+            self._lease = None
         elif self._declared and self._tx is not None and self._is_usable():
             self._database.statement(f"CLOSE {self._name}")
 

@@ -37,6 +37,7 @@ from orm_core import (
     db,
     initialize_db,
 )
+from orm_core.database.pool_stats import PoolStats
 
 PASSWORD = secrets.token_urlsafe(18)
 
@@ -124,7 +125,7 @@ def failure(url: str, **settings: object) -> ConnectionFailed:
     assert PASSWORD not in told
     assert "wr0ng-" not in told
     assert (error.__cause__, error.__context__) == (None, None)
-    assert db.pool_stats() == (10, 0, 0, 0)
+    assert db.pool_stats() == PoolStats(10, 0, 0, 0)
     gc.collect()  # a socket left open is a ResourceWarning
     return error
 

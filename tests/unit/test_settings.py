@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orm_core import ConfigurationError, Settings, db, initialize_db
+from orm_core.database.pool_stats import PoolStats
 from orm_core.settings import VARIABLES, load
 
 SECRET = "tr0ub4dor-and-3"
@@ -111,7 +112,12 @@ def test_a_dotenv_file_that_is_not_utf8_is_a_configuration_error():
         ("ORM_CORE_POOL_TIMEOUT", "inf"),
         ("ORM_CORE_CONNECT_TIMEOUT", "1.5"),
         ("ORM_CORE_CONNECT_TIMEOUT", "0"),
-        ("ORM_CORE_STATEMENT_TIMEOUT", "0"),
+        ("ORM_CORE_STATEMENT_TIMEOUT", "-1"),
+        ("ORM_CORE_LOCK_TIMEOUT", "nan"),
+        ("ORM_CORE_IDLE_IN_TRANSACTION_TIMEOUT", "3000000"),
+        ("ORM_CORE_POOL_MAX_LIFETIME", "-1"),
+        ("ORM_CORE_POOL_RESET", "truncate"),
+        ("ORM_CORE_POOL_DEBUG", "maybe"),
         ("ORM_CORE_STATEMENT_TIMEOUT", "inf"),
         ("ORM_CORE_SSL_MODE", "sure"),
     ],
@@ -163,7 +169,7 @@ def test_the_url_may_come_from_anywhere(source, monkeypatch):
 
 def test_initialize_db_opens_no_connection():
     initialize_db(URL)
-    assert db.pool_stats() == (10, 0, 0, 0)
+    assert db.pool_stats() == PoolStats(10, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -205,10 +211,12 @@ def test_an_option_of_the_url_goes_before_the_default():
 
 def test_the_statement_timeout_joins_the_urls_options():
     initialize_db(f"{URL}?options=-c%20lock_timeout%3D5s", statement_timeout=1.5)
-    assert db.connect_params["options"].split(" -c ") == [
-        "-c lock_timeout=5s",
-        "timezone=UTC",
+    assert db.startup_params()["options"].split(" -c ") == [
+        "-c datestyle=ISO",
         "statement_timeout=1500",
+        "idle_in_transaction_session_timeout=60000",
+        "lock_timeout=5s",
+        "timezone=UTC",
     ]
 
 
@@ -221,7 +229,7 @@ def test_the_statement_timeout_joins_the_urls_options():
         {"pool_timeout": -1},
         {"pool_timeout": "soon"},
         {"connect_timeout": 0},
-        {"statement_timeout": 0},
+        {"statement_timeout": -1},
         {"ssl": "sure"},
     ],
 )

@@ -28,6 +28,10 @@ class Connection(Protocol):
     notices: list[str]
     #: what is prepared on it, None where nothing may be
     prepared: Any
+    #: whether the watchdog ended it, as the server was silent for too long
+    was_cut: bool
+    #: whether the transaction that runs was told a limit of its own
+    is_limited: bool
 
     @property
     def closed(self) -> Any:
@@ -45,6 +49,9 @@ class Connection(Protocol):
 
     def prepare_statements(self) -> None:
         """Have the server keep plans from now on, where no pooler stands between."""
+
+    def forget_prepared(self) -> None:
+        """The server is about to drop these plans."""
 
     def get_transaction_status(self) -> int:
         """See ``IDLE`` and the others; asks nobody."""

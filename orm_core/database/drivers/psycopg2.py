@@ -32,6 +32,9 @@ _UUID = extensions.new_type((_UUID_OID,), "UUID", _read_uuid)
 class Connection(Prepares, extensions.connection):  # type: ignore[misc]
     """A connection, and what is prepared on it."""
 
+    was_cut = False
+    is_limited = False
+
 
 def connect(params: Mapping[str, Any], *, prepare: bool) -> Connection:
     """A connection that reads UUIDs and JSON the fast way; others of the process do not."""

@@ -84,6 +84,9 @@ class _NamedCursor(_Refusals, ClientCursorMixin[Any, Any], ServerCursor[Any]):
 class Connection(Prepares, psycopg.Connection[Any]):
     """A connection with the words of psycopg 2."""
 
+    was_cut = False
+    is_limited = False
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cursor_factory: type[psycopg.Cursor[Any]] = Cursor
