@@ -22,7 +22,7 @@ from psycopg2.extras import Json
 
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import is_generated
-from orm_core.models.encrypted import EncryptedField, SealedPartField, SealedText
+from orm_core.models.encrypted import EncryptedField
 from orm_core.models.fields import (
     ArrayField,
     BooleanField,
@@ -39,6 +39,7 @@ from orm_core.models.fields import (
 )
 from orm_core.models.identifiers import utcnow, uuid7, uuid7s
 from orm_core.models.payloads import check_new, checked, driver_value, fields_of, not_a_payload
+from orm_core.models.sealed_parts import SealedPartField, SealedText
 
 #: how a value of exactly this type is written; a value of another type has no text here
 _TEXT: Final[dict[type, Callable[[Any], str]]] = {

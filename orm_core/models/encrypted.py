@@ -14,113 +14,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Unpack, overload
 
 from orm_core import peewee_facade as peewee
 from orm_core.crypto.in_use import index_keys, key_ring
 from orm_core.crypto.ring import Sealed
 from orm_core.crypto.secret import Secret, SecretJSON, encode
-from orm_core.errors import RegistryError, SecretUnreadable
+from orm_core.errors import RegistryError
 from orm_core.models.columns import CheckedField, G, Options, Unique
-from orm_core.models.fields import CharField
+from orm_core.models.sealed_parts import (
+    INDEX_LENGTH,
+    PART_LENGTH,
+    BlindIndexField,
+    SealedPartField,
+    SealedText,
+)
+from orm_core.models.stored_secret import SecretAccessor, StoredSecret, StoredSecretJSON
 
 S = TypeVar("S", bound=Secret)
-
-PART_LENGTH: Final = 32
-#: 64 hex digits, a dot, the key's id
-INDEX_LENGTH: Final = 72
-
-
-class SealedText(str):
-    """One of the stored parts; only sealing makes them, so no plain text passes for one."""
-
-    __slots__ = ()
-
-
-class StoredSecret(Secret):
-    """The secret of a loaded row; opened when it is revealed."""
-
-    __slots__ = ("_context", "_digest", "_sealed")
-
-    def __init__(
-        self, sealed: Sealed, context: tuple[str, str, str], digest: str | None = None
-    ) -> None:
-        self._sealed = sealed
-        self._context = context
-        self._digest = digest
-
-    def plain(self) -> str:
-        """Decrypt. Raises ``SecretUnreadable``, which names the row, when that is impossible."""
-        try:
-            text = key_ring().open_sealed(self._sealed, self._context)
-            if self._digest is None or index_keys().fits(self._digest, text, self._context[:2]):
-                return text
-            problem = (
-                "Its blind index is not the one of its value: one of them was altered or moved."
-            )
-        except SecretUnreadable as error:
-            problem = str(error)
-        raise SecretUnreadable(f"{self._place}: {problem}")
-
-    @property
-    def _place(self) -> str:
-        table, column, row = self._context
-        return f"{table}.{column} of row {row}"
-
-
-class StoredSecretJSON(StoredSecret, SecretJSON):
-    """The secret of JSON of a loaded row; opened when it is revealed."""
-
-    __slots__ = ()
-
-
-class SealedPartField(CharField[Any]):
-    """The iv or the tag of an encrypted column."""
-
-    secret = True
-
-    def to_database(self, value: Any) -> str:
-        if type(value) is not SealedText:
-            raise self.refuse("left to the encrypted column it belongs to")
-        return str(value)
-
-    def python_value(self, value: Any) -> Any:
-        return value if value is None else SealedText(value)
-
-
-class BlindIndexField(SealedPartField):
-    """The keyed hash of an encrypted column; NULL in rows written before there was one."""
-
-    @property
-    def stands_for(self) -> Any:
-        """The encrypted field whose values this one tells apart."""
-        return self.model._meta.fields[self.name.removesuffix("_index")]
-
-
-class SecretAccessor(peewee.FieldAccessor):
-    """Reads an encrypted column as a ``Secret``, and lets no plain text in."""
-
-    def __get__(self, instance: Any, instance_type: Any = None) -> Any:
-        if instance is None:
-            return self.field
-        data = instance.__data__
-        value = data.get(self.name)
-        if value is None or isinstance(value, Secret):
-            return value
-        field = self.field
-        parts = [data.get(part.name) for part in (field.iv_field, field.tag_field)]
-        if instance._pk is None or None in parts:
-            raise SecretUnreadable(
-                f"{field.label} was loaded without its other columns; select "
-                f"{self.name}, {field.iv_field.name}, {field.tag_field.name} and the id, or the "
-                "whole row."
-            )
-        return field.stored(value, *parts, instance._pk, data.get(field.index_name))
-
-    def __set__(self, instance: Any, value: Any) -> None:
-        if value is not None and type(value) is not SealedText:
-            self.field.check(value)
-        super().__set__(instance, value)
 
 
 class EncryptedField(CheckedField[S, G]):

@@ -25,14 +25,11 @@ from orm_core import peewee_facade as peewee
 from orm_core.database.decoding import uuid_of
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import CheckedField
-from orm_core.models.encrypted import (
-    EncryptedField,
-    SealedPartField,
-    SealedText,
-    SecretAccessor,
-)
+from orm_core.models.encrypted import EncryptedField
 from orm_core.models.fields import DateTimeField, EnumField, UUIDField
 from orm_core.models.references import ForeignKeyAccessor, ForeignKeyField
+from orm_core.models.sealed_parts import SealedPartField, SealedText
+from orm_core.models.stored_secret import SecretAccessor
 
 Rows: TypeAlias = Iterable[Sequence[Any]]
 MakeRows: TypeAlias = Callable[[Rows], list[Any]]

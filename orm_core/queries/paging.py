@@ -20,8 +20,9 @@ from typing import Any, Final, Generic, TypeVar, cast
 
 from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue
-from orm_core.models.encrypted import EncryptedField, SealedPartField
+from orm_core.models.encrypted import EncryptedField
 from orm_core.models.fields import JSONField
+from orm_core.models.sealed_parts import SealedPartField
 from orm_core.peewee_facade import Ordering, Tuple, Value
 
 M = TypeVar("M")
