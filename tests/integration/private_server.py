@@ -1,42 +1,31 @@
 """Servers of a test module's own, on a TCP port of the loopback, where roles need passwords.
 
 ``cluster()`` runs initdb once; ``Cluster.serve()`` starts a server on a copy of it, so that one
-has few connections and another never gets ready. ``tls_front()`` speaks TLS for a server whose
-programs were built without it.
+has few connections and another never gets ready. ``Cluster.prepare()`` answers one that the test
+itself starts, stops, kills and freezes.
 """
 
 from __future__ import annotations
 
-import datetime
 import os
-import select
 import shutil
+import signal
 import socket
-import socketserver
-import ssl
-import struct
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
-from ipaddress import ip_address
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote, urlencode
 
 import psycopg2
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from orm_core.embedded import account, binaries
 
 DEADLINE = 30.0
-_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 #: the shell ends the server when its own standard input ends: with the test process, at the latest
 _LEASH = """exec 3<&0; "$@" </dev/null 3<&- & server=$!
 { read -r _ <&3; kill -INT $server; } & wait $server"""
@@ -117,11 +106,11 @@ class Cluster:
         subprocess.run(command, cwd="/", check=True, **self._user.process_options())
         return target
 
-    @contextmanager
-    def serve(
-        self, name: str, *, standby: bool = False, **settings: str
-    ) -> Iterator[PrivateServer]:
-        """A server with these settings; a ``standby`` starts for ever, as it has no primary."""
+    def prepare(self, name: str, *, standby: bool = False, **settings: str) -> ServerProcess:
+        """A server with these settings that nobody started yet.
+
+        A ``standby`` starts for ever, as it has no primary.
+        """
         data = self._copy(name)
         if standby:
             (data / "standby.signal").touch()
@@ -130,22 +119,108 @@ class Cluster:
         told = {"listen_addresses": server.host, "port": str(server.port)}
         told |= {"unix_socket_directories": "", **_FAST, **settings}
         options = [part for key, value in told.items() for part in ("-c", f"{key}={value}")]
+        command = [str(self._programs / "postgres"), "-D", str(data), *options]
+        return ServerProcess(server, data, command, self._user.process_options())
+
+    @contextmanager
+    def serve(
+        self, name: str, *, standby: bool = False, **settings: str
+    ) -> Iterator[PrivateServer]:
+        """A server that runs while the block does; see ``prepare``."""
+        process = self.prepare(name, standby=standby, **settings)
+        try:
+            process.start()
+            yield process.server
+        finally:
+            process.stop()
+
+
+class ServerProcess:
+    """The processes of a server, to start, end and freeze them."""
+
+    def __init__(
+        self, server: PrivateServer, data: Path, command: list[str], options: dict[str, Any]
+    ) -> None:
+        self.server = server
+        self._data = data
+        self._command = command
+        self._options = options
+        self._leash: subprocess.Popen[bytes] | None = None
+        self._frozen: list[int] = []
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                return self._start()
+            except AssertionError as error:  # the kernel is still ending one that was killed
+                if "shared memory block" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.02)
+
+    def _start(self) -> None:
         with tempfile.TemporaryFile() as log:
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", _LEASH, "sh", self._programs / "postgres", "-D", data, *options],
+            self._leash = subprocess.Popen(
+                ["/bin/sh", "-c", _LEASH, "sh", *self._command],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env=binaries.environment(),
                 cwd="/",
                 start_new_session=True,
-                **self._user.process_options(),
+                **self._options,
             )
-            try:
-                _wait_until_it_listens(server, process, log)
-                yield server
-            finally:
-                process.communicate(timeout=DEADLINE)
+            _wait_until_it_listens(self.server, self._leash, log)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End it: SIGINT is the fast shutdown of the manual, SIGQUIT the immediate one."""
+        self.thaw()
+        if self._leash is None:
+            return
+        with suppress(FileNotFoundError, ProcessLookupError):
+            os.kill(self._postmaster(), how)
+        self._reap()
+
+    def kill(self) -> None:
+        """End all its processes at once, with no word to anybody."""
+        pids = self._frozen or self._halt()
+        self._frozen = []
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._reap()
+
+    def freeze(self) -> None:
+        """Let none of its processes do anything; the kernel still takes connections and bytes."""
+        self._frozen = self._halt()
+
+    def thaw(self) -> None:
+        """Let them go on."""
+        for pid in self._frozen:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self._frozen = []
+
+    def _halt(self) -> list[int]:
+        """All processes, stopped; the first is the one that makes the others."""
+        with closing(psycopg2.connect(self.server.url(), connect_timeout=10)) as connection:
+            os.kill(self._postmaster(), signal.SIGSTOP)  # from here on there are no new ones
+            cursor = connection.cursor()
+            cursor.execute("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            pids = [self._postmaster(), *(pid for (pid,) in cursor.fetchall())]
+        for pid in pids[1:]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        return pids
+
+    def _postmaster(self) -> int:
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    def _reap(self) -> None:
+        assert self._leash is not None
+        self._leash.communicate(timeout=DEADLINE)
+        self._leash = None
 
 
 def _wait_until_it_listens(
@@ -181,116 +256,3 @@ def _free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-# TLS
-
-
-@contextmanager
-def tls_front(server: PrivateServer, certificate: Path, key: Path) -> Iterator[PrivateServer]:
-    """The same server at another port, which offers TLS to those who ask for it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-
-    class Front(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            with suppress(OSError):  # a client that does not trust us hangs up
-                self.serve(self.request)
-
-        def serve(self, client: socket.socket) -> None:
-            first = client.recv(8)
-            if first == _SSL_REQUEST:
-                client.sendall(b"S")
-                client = context.wrap_socket(client, server_side=True)
-                first = b""
-            with client, socket.create_connection((server.host, server.port)) as upstream:
-                upstream.sendall(first)
-                _relay(client, upstream)
-
-    class Listener(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-        request_queue_size = 64
-
-    with Listener((server.host, 0), Front) as listener:
-        thread = threading.Thread(target=listener.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        yield replace(server, port=listener.server_address[1])
-        listener.shutdown()
-        thread.join(DEADLINE)
-
-
-def _relay(client: socket.socket, upstream: socket.socket) -> None:
-    while True:
-        ready, _, _ = select.select([client, upstream], [], [])
-        for source, target in ((client, upstream), (upstream, client)):
-            while source in ready:
-                data = source.recv(1 << 16)
-                if not data:
-                    return
-                target.sendall(data)
-                if not (isinstance(source, ssl.SSLSocket) and source.pending()):
-                    break
-
-
-# Certificates
-
-
-def write_authority(folder: Path, name: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    """A root certificate, ``<name>.pem`` in the folder, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    root = (
-        _certificate(subject, subject, key.public_key())
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / f"{name}.pem").write_bytes(root.public_bytes(serialization.Encoding.PEM))
-    return root, key
-
-
-def write_server_certificate(
-    folder: Path,
-    issuer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey],
-    names: tuple[str, ...],
-) -> tuple[Path, Path]:
-    """A certificate for these hosts and its key, as two files."""
-    root, root_key = issuer
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-    certificate = (
-        _certificate(subject, root.subject, key.public_key())
-        .add_extension(x509.SubjectAlternativeName([_san(one) for one in names]), critical=False)
-        .sign(root_key, hashes.SHA256())
-    )
-    paths = folder / "server.crt", folder / "server.key"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return paths
-
-
-def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
-) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-    )
-
-
-def _san(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)

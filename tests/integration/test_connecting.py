@@ -14,14 +14,8 @@ from pathlib import Path
 
 import psycopg2
 import pytest
-from private_server import (
-    Cluster,
-    PrivateServer,
-    cluster,
-    tls_front,
-    write_authority,
-    write_server_certificate,
-)
+from private_server import Cluster, PrivateServer, cluster
+from tls_server import tls_front, write_authority, write_server_certificate
 
 from orm_core import (
     AuthenticationFailed,

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 import peewee
 import psycopg2
 import pytest
+from concurrency import DEADLINE, in_child, threads, until
 
 from domains.orders import Order
 from domains.users import User
@@ -35,7 +33,6 @@ from orm_core.database import pool as pool_module
 from orm_core.database.pool import Pool, PoolOptions
 from orm_core.database.pool_stats import PoolStats
 
-DEADLINE = 10.0
 Point = Callable[..., None]
 
 
@@ -48,36 +45,6 @@ def point(orm_core_worker_url: str) -> Iterator[Point]:
 
     yield point_at
     close_db()
-
-
-@contextmanager
-def threads(*targets: Callable[[], Any]) -> Iterator[list[Any]]:
-    """Run functions in threads beside the block; their results, or errors, are in the list."""
-    results: list[Any] = [None] * len(targets)
-
-    def run(place: int, target: Callable[[], Any]) -> None:
-        try:
-            results[place] = target()
-        except Exception as error:
-            results[place] = error
-
-    started = [
-        threading.Thread(target=run, args=(place, target), daemon=True)
-        for place, target in enumerate(targets)
-    ]
-    for thread in started:
-        thread.start()
-    yield results
-    for thread in started:
-        thread.join(DEADLINE)
-        assert not thread.is_alive(), "a thread hangs"
-
-
-def until(condition: Callable[[], Any], what: str = "the condition holds") -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {DEADLINE:g} s: {what}"
-        time.sleep(0.005)
 
 
 def backend() -> int:
@@ -620,30 +587,6 @@ def _is_alive(cursor: Any, pid: int) -> bool:
 
 
 # Forks
-
-
-def in_child(work: Callable[[], Any]) -> Any:
-    """What ``work`` answers, or raises as text, in a forked child that then ends normally."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            signal.alarm(int(DEADLINE))
-            with os.fdopen(writing, "wb") as answer:
-                try:
-                    pickle.dump(work(), answer)
-                except BaseException:
-                    pickle.dump(traceback.format_exc(), answer)
-            close_db()
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as answer:
-        result = pickle.load(answer)
-    assert os.waitpid(child, 0)[1] == 0, result
-    return result
 
 
 forks = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
