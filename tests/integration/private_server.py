@@ -46,11 +46,12 @@ class PrivateServer:
         user: str = "postgres",
         password: str | None = None,
         host: str | None = None,
+        port: int | None = None,
         **options: str,
     ) -> str:
         secret = quote(self.password if password is None else password, safe="")
         query = f"?{urlencode(options)}" if options else ""
-        return f"postgresql://{user}:{secret}@{host or self.host}:{self.port}/{database}{query}"
+        return f"postgresql://{user}:{secret}@{host or self.host}:{port or self.port}/{database}{query}"
 
     def run(self, *statements: str) -> None:
         """Run statements as superuser, in one session; ``{password}`` is the server's."""
@@ -147,6 +148,11 @@ class ServerProcess:
         self._options = options
         self._leash: subprocess.Popen[bytes] | None = None
         self._frozen: list[int] = []
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started, and neither stopped nor killed by us since."""
+        return self._leash is not None
 
     def start(self) -> None:
         """Start, and wait until it answers."""
