@@ -51,6 +51,7 @@ from orm_core.errors import (
     SerializationFailure,
     ServerRejectedValue,
     ServerUnavailable,
+    StaleRow,
     StaleTransaction,
     StatementTimeout,
     TlsFailed,
@@ -80,6 +81,7 @@ from orm_core.models.fields import (
     SmallIntegerField,
     TextField,
     UUIDField,
+    VersionField,
 )
 from orm_core.models.identifiers import utcnow, uuid7
 from orm_core.models.references import (
@@ -174,6 +176,7 @@ __all__ = [
     "Service",
     "Settings",
     "SmallIntegerField",
+    "StaleRow",
     "StaleTransaction",
     "StatementTimeout",
     "StdlibLogger",
@@ -185,6 +188,7 @@ __all__ = [
     "TransactionError",
     "UUIDField",
     "UnknownField",
+    "VersionField",
     "close_db",
     "compiled",
     "connect_db",

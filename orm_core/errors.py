@@ -220,6 +220,26 @@ class NotFound(OrmCoreError, peewee.DoesNotExist):
     """No such row, or it is soft-deleted."""
 
 
+class StaleRow(OrmCoreError):
+    """Somebody changed the row since it was read; nothing was written. Read it again.
+
+    ``expected`` is the version that was read, ``found`` the one that the row has.
+    """
+
+    def __init__(self, table: str, id: object, expected: int, found: int) -> None:
+        super().__init__(table, id, expected, found)
+        self.table = table
+        self.id = id
+        self.expected = expected
+        self.found = found
+
+    def __str__(self) -> str:
+        return (
+            f"The row {self.id} of {self.table} was changed since it was read: it has version "
+            f"{self.found}, expected was {self.expected}. Nothing was written; read it again."
+        )
+
+
 # -- secrets --------------------------------------------------------------------------------
 
 

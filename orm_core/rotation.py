@@ -29,6 +29,7 @@ from orm_core.errors import (
     SerializationFailure,
 )
 from orm_core.models.encrypted import EncryptedField
+from orm_core.models.soft_delete import UpdateQuery
 from orm_core.peewee_facade import SQL, fn
 
 logger: logging.Logger = logging.getLogger("orm_core.rotation")
@@ -248,5 +249,8 @@ def _replacement(secret: _Encrypted, changes: list[_Change]) -> Any:
     if moved is not None:
         values[moved] = moved
     key_type = primary.ddl_datatype(model._meta.database.get_sql_context()).sql
-    query = model.update(values).from_(table)
+    if model._meta.version is not None:
+        values[model._meta.version] = model._meta.version  # what the row says stays the same
+    query: UpdateQuery[int] = UpdateQuery(model, values)
+    query = query.from_(table)
     return query.where(primary == new.key.cast(key_type), iv == new.old_iv).with_deleted()

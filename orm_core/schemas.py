@@ -92,7 +92,9 @@ def to_pydantic(
     entries = [
         entry
         for entry in _ENTRIES[kind](model)
-        if not entry.is_secret and (kind == "row" or not entry.is_kept_by_the_model)
+        if not entry.is_secret
+        and (kind == "row" or not entry.is_kept_by_the_model)
+        and (kind != "new" or entry.field is not model._meta.version)
     ]
     row = kind == "row"
     config = pydantic.ConfigDict(from_attributes=row, extra="ignore" if row else "forbid")
@@ -108,7 +110,7 @@ def _field(library: Any, entry: Entry, kind: Kind) -> tuple[Any, Any]:
     """The annotation and the default of one field; what has a default may be left out."""
     annotation: Any = entry.type | None if entry.nullable and entry.type is not Any else entry.type
     length = getattr(entry.field, "max_length", None) if entry.type is str else None
-    if kind == "row" or (kind == "new" and entry.required):
+    if kind == "row" or entry.required:
         default: Any = ...
     elif kind == "new" and entry.field.default is not None:
         given = entry.field.default

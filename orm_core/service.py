@@ -355,7 +355,11 @@ class Service(Generic[M, New, Changes]):
         tx: Transaction | None = None,
         include_deleted: bool = False,
     ) -> M | None:
-        """Change fields of a row; answers it as stored, or None (and no audit) without one."""
+        """Change fields of a row; answers it as stored, or None (and no audit) without one.
+
+        Where rows have a version, the payload names the one that was read. Raises ``StaleRow``
+        when the row has another one by now.
+        """
         with cls.verb("update", logger, tx) as verb:
             key = key_value(cls.model, id)
             shape = _names(cls.model, payload), visibility(include_deleted)
@@ -376,6 +380,7 @@ class Service(Generic[M, New, Changes]):
         """Change rows, each by a payload of its own that names its ``id``, all or none.
 
         Answers the rows found, in the order of the payloads; ids without a row are left out.
+        Where rows have a version, each payload names it, as for ``update``.
         """
         with cls.verb("update_many", logger, tx) as verb:
             some = _many(payloads)
@@ -395,7 +400,10 @@ class Service(Generic[M, New, Changes]):
         tx: Transaction | None = None,
         include_deleted: bool = False,
     ) -> int:
-        """Set the same fields in all rows that match; answers how many. None means all rows."""
+        """Set the same fields in all rows that match; answers how many. None means all rows.
+
+        A version in the payload is one more condition.
+        """
         with cls.verb("update_where", logger, tx) as verb:
             predicates = read_where(cls.model, where)
             if where is not None and not predicates:
@@ -403,7 +411,10 @@ class Service(Generic[M, New, Changes]):
                     "update_where() got conditions without a condition in them; all rows are "
                     "meant by None. No SQL was sent."
                 )
-            query = cls.model.update(read_changes(cls.model, payload))
+            changes = read_changes(cls.model, payload)
+            if cls.model._meta.version in changes:
+                predicates.append(cls.model._meta.version == changes.pop(cls.model._meta.version))
+            query = cls.model.update(changes)
             query = query.with_deleted() if include_deleted else query
             count = int((query.where(*predicates) if predicates else query).execute())
             if count:

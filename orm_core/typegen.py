@@ -167,9 +167,10 @@ def _class(
         written = _annotation(entry.type, imports)
         if entry.nullable and entry.type is not Any:
             written += " | None"
-        if total and not entry.required:
-            imports["typing"].add("NotRequired")
-            written = f"NotRequired[{written}]"
+        if total is not entry.required:
+            word = "NotRequired" if total else "Required"
+            imports["typing"].add(word)
+            written = f"{word}[{written}]"
         lines.append(f"    {entry.name}: {written}")
     return "\n".join(lines) + "\n"
 

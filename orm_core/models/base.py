@@ -41,6 +41,7 @@ from orm_core.models.soft_delete import (
     check_soft,
     is_soft,
 )
+from orm_core.models.versions import check_fresh, refuse_by_hand, version_read, write
 
 #: puts the timestamps after a model's own columns, as in the guide
 _LAST = 1 << 30
@@ -153,6 +154,7 @@ class BaseModel(peewee.Model):
         for field in secrets:
             if changes[field] is None:
                 changes |= dict.fromkeys(field.columns)
+        refuse_by_hand(cls, changes)
         return UpdateQuery(cls, changes)
 
     @classmethod
@@ -225,6 +227,32 @@ class BaseModel(peewee.Model):
                 for one, row in zip(batch, stored, strict=True):
                     one._take(row)
 
+    @classmethod
+    def bulk_update(
+        cls, model_list: Iterable[Self], fields: Iterable[Any], batch_size: int | None = None
+    ) -> int:
+        """UPDATE these fields of instances, ``batch_size`` a statement; answers how many.
+
+        Where rows have a version: one by one, all or none. Raises ``StaleRow`` and ``NotFound``.
+        """
+        instances = list(model_list)
+        if cls._meta.version is None:
+            return int(super().bulk_update(instances, fields, batch_size))
+        known = cls._meta.combined
+        chosen = [known[one] if isinstance(one, str) else one for one in fields]
+        with cls._meta.database.atomic():
+            rows = [
+                cls._update_row(
+                    one._pk,
+                    {field: one.__data__[field.name] for field in chosen},
+                    version_read(one),
+                )
+                for one in instances
+            ]
+        for one, row in zip(instances, rows, strict=True):
+            one._take(row)
+        return len(rows)
+
     # -- instances --------------------------------------------------------------------------
 
     @classmethod
@@ -251,7 +279,8 @@ class BaseModel(peewee.Model):
         """Write this instance: INSERT when it is new, else UPDATE its changed fields.
 
         Values are read back. ``only`` limits an UPDATE to these fields. Raises ``NotFound`` when
-        the row is gone or soft-deleted, so that no change is lost; answers the rows written.
+        the row is gone or soft-deleted, ``StaleRow`` when its version is not the one that was
+        read, so that no change is lost; answers the rows written.
         """
         self._populate_unsaved_relations(self.__data__)
         if force_insert or not self._stored:
@@ -266,14 +295,18 @@ class BaseModel(peewee.Model):
             raise InvalidValue(f"{type(self).__name__}.id of a stored row can't be changed.")
         if not values:
             return 0
-        self._take(type(self)._update_row(self._pk, values))
+        self._take(type(self)._update_row(self._pk, values, version_read(self)))
         return 1
 
     @classmethod
-    def _update_row(cls, key: Any, values: Mapping[Any, Any]) -> Self:
+    def _update_row(cls, key: Any, values: Mapping[Any, Any], expected: int | None = None) -> Self:
         query = cls.update(seal_values(values, key)).where(cls._meta.primary_key == key)
+        if expected is not None:
+            query = query.where(cls._meta.version == expected)
         for row in query.returning(cls).execute():
             return row
+        if expected is not None:
+            check_fresh(cls.select(), {cls._meta.primary_key.db_value(key): expected})
         raise NotFound(
             f"The row of {cls._meta.table_name} is gone or soft-deleted; nothing was written."
         )
@@ -287,23 +320,24 @@ class BaseModel(peewee.Model):
                 for predicate, key in below:
                     _cut_off(key, predicate, moment, unlink=key.null and not delete_nullable)
             query = SoftDelete(type(self), moment) if is_soft(type(self)) else type(self).delete()
-            count: int = query.where(self._pk_expr()).execute()
+            count = write(query, self, type(self).select())
         self._reload_times()
         return count
 
     def restore_instance(self) -> int:
         """Bring this row back, with those that went with it."""
-        count: int = type(self).restore().where(self._pk_expr()).execute()
+        count = write(type(self).restore(), self, type(self).only_deleted())
         self._reload_times()
         return count
 
     def hard_delete_instance(self) -> int:
         """DELETE this row for good."""
-        count: int = type(self).hard_delete().where(self._pk_expr()).execute()
-        return count
+        return write(type(self).hard_delete(), self, type(self).with_deleted())
 
     def _reload_times(self) -> None:
-        names = [name for name in ("updated_at", "deleted_at") if name in self._meta.fields]
+        version = self._meta.version
+        kept = ("updated_at", "deleted_at", *([version.name] if version is not None else ()))
+        names = [name for name in kept if name in self._meta.fields]
         times = [self._meta.fields[name] for name in names]
         query = type(self).select(*times).with_deleted().where(self._pk_expr())
         for row in query.tuples() if times else ():

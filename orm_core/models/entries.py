@@ -7,7 +7,7 @@ asks ``payloads`` what may and must be given, so that none of them tells another
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -77,9 +77,9 @@ def new_entries(model: Any) -> list[Entry]:
 
 
 def change_entries(model: Any) -> list[Entry]:
-    """The keys of the payload of ``update``; none is required."""
+    """The keys of the payload of ``update``; only a version is required."""
     return [
-        entry
+        replace(entry, required=entry.field is model._meta.version)
         for entry in new_entries(model)
         if not entry.field.primary_key and entry.name != "deleted_at"
     ]

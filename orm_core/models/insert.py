@@ -10,6 +10,7 @@ from orm_core.errors import InvalidValue
 from orm_core.models.columns import is_generated, missing_fields
 from orm_core.models.encrypted import EncryptedField, seal_values
 from orm_core.models.rows import MakesRows
+from orm_core.models.versions import counted, refuse_by_hand
 from orm_core.peewee_facade import SQL, Node
 
 R = TypeVar("R")
@@ -36,7 +37,7 @@ class InsertQuery(MakesRows, peewee.ModelInsert[R]):
             return super().__sql__(ctx)
         twin = object.__new__(type(self))
         twin.__dict__ = self.__dict__.copy()
-        twin._on_conflict = _moving_updated_at(self.model, conflict)
+        twin._on_conflict = _as_update(self.model, conflict)
         return super(InsertQuery, twin).__sql__(ctx)
 
 
@@ -90,7 +91,8 @@ def _is_filled_by_server(field: Any) -> bool:
     return getattr(field, "server_default_sql", None) is not None or is_generated(field)
 
 
-def _moving_updated_at(model: Any, conflict: Any) -> Any:
+def _as_update(model: Any, conflict: Any) -> Any:
+    """The UPDATE of a conflict, which moves ``updated_at`` and counts a version as others do."""
     fields = model._meta.fields
     updates: dict[Any, Any] = conflict._update or {}
     for name, value in updates.items():
@@ -106,7 +108,10 @@ def _moving_updated_at(model: Any, conflict: Any) -> Any:
             "ON CONFLICT can't update an encrypted column, which is bound to its row's id; use "
             "the service's upsert(); no SQL was sent."
         )
+    refuse_by_hand(model, touched)
+    conflict = conflict.clone()
+    conflict._update = counted(model, updates)
     moved = fields.get("updated_at")
     if moved is None or moved in touched:
         return conflict
-    return conflict.clone().preserve(*(conflict._preserve or ()), moved)
+    return conflict.preserve(*(conflict._preserve or ()), moved)

@@ -93,7 +93,7 @@ def check_changes(model: Any, given: Collection[peewee.Field[Any, Any]]) -> None
     """Raise ``InvalidValue`` unless these fields of a row may be changed."""
     _check_written(model, given)
     names = {field.name for field in given}
-    if not names:
+    if not names - {getattr(model._meta.version, "name", None)}:
         raise InvalidValue(f"The changes of {model.__name__} are empty; no SQL was sent.")
     if model._meta.primary_key.name in names:
         raise InvalidValue(f"{model.__name__}.id of a row can't be changed; no SQL was sent.")
@@ -120,7 +120,10 @@ def read_new(model: Any, payload: Payload) -> dict[peewee.Field[Any, Any], Any]:
 
 
 def read_changes(model: Any, payload: Payload) -> dict[peewee.Field[Any, Any], Any]:
-    """The values to change in a row. Raises ``InvalidValue`` or ``UnknownField``."""
+    """The values to change in rows, and the version that they must have, if it names one.
+
+    Raises ``InvalidValue`` or ``UnknownField``.
+    """
     given = _written(model, payload)
     check_changes(model, given.values())
     return {field: checked(field, payload[name]) for name, field in given.items()}

@@ -18,7 +18,7 @@ from orm_core.database.database import Database
 from orm_core.database.diagnostics import declare_constraints
 from orm_core.errors import RegistryError
 from orm_core.models.columns import quote_literal, shorten
-from orm_core.models.fields import ArrayField, EnumField
+from orm_core.models.fields import ArrayField, EnumField, VersionField
 from orm_core.models.soft_delete import ManyToManyAccessor
 from orm_core.peewee_facade import ModelIndex, Node
 
@@ -36,6 +36,8 @@ class Metadata(peewee.Metadata):
         self.row_makers: dict[Any, Any] = {}
         #: SQL of queries, by shape (orm_core.models.shapes)
         self.shapes: dict[Any, str] = {}
+        #: the field that counts a row's changes (orm_core.models.versions)
+        self.version: VersionField | None = None
         #: whether instances are made without code of the model's own
         self.loads_plainly = False
         super().__init__(model, *args, **kwargs)
@@ -44,11 +46,17 @@ class Metadata(peewee.Metadata):
         """Peewee's hook; a many-to-many field gets the accessor that sees live rows."""
         if isinstance(field, peewee.ManyToManyField):
             field.accessor_class = ManyToManyAccessor
+        if isinstance(field, VersionField):
+            if self.version is not None and self.version.name != field_name:
+                raise RegistryError(f"{self.model.__name__} has two VersionFields; one is enough.")
+            self.version = field
         super().add_field(field_name, field, set_attribute)
         self._forget_sql()
 
     def remove_field(self, field_name: str) -> None:
         """Peewee's hook."""
+        if self.version is self.fields.get(field_name):
+            self.version = None
         super().remove_field(field_name)
         self._forget_sql()
 

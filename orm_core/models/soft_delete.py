@@ -21,6 +21,7 @@ from orm_core.models.encrypted import EncryptedField
 from orm_core.models.identifiers import utcnow
 from orm_core.models.relations import Related
 from orm_core.models.rows import MakesRows
+from orm_core.models.versions import counted
 from orm_core.peewee_facade import (
     Column,
     ColumnBase,
@@ -322,7 +323,7 @@ class _VisibleRows(Node):
 
 
 class UpdateQuery(MakesRows, SeesLiveRows, peewee.ModelUpdate[R]):
-    """UPDATE of a model's live rows; moves ``updated_at`` unless it is given."""
+    """UPDATE of a model's live rows; moves ``updated_at`` unless it is given, counts a version."""
 
     def __sql__(self, ctx: Any) -> Any:
         if not self._update:
@@ -333,6 +334,7 @@ class UpdateQuery(MakesRows, SeesLiveRows, peewee.ModelUpdate[R]):
         moved = self.model._meta.fields.get("updated_at")
         if moved is not None and moved not in self._update:
             twin._update = {**self._update, moved: utcnow()}
+        twin._update = counted(self.model, twin._update)
         twin._where = both(self._where, condition(self.model, self._visibility))
         joined: Visibility = "live" if self._visibility == "live" else "all"
         sources: list[Any] = []

@@ -25,6 +25,7 @@ from orm_core.models.bulk_insert import answered
 from orm_core.models.identifiers import utcnow
 from orm_core.models.payloads import Payload, check_changes
 from orm_core.models.soft_delete import is_soft
+from orm_core.models.versions import check_fresh, check_named
 from orm_core.queries.rows import returned
 
 
@@ -38,11 +39,15 @@ def update_rows(model: Any, payloads: Iterable[Payload], *, include_deleted: boo
     keys = _keys(model, given)
     groups = _by_fields(model, given, keys)
     found: dict[Any, Any] = {}
-    database = model._meta.database
-    with database.atomic() if len(groups) > 1 else nullcontext():
+    database, version = model._meta.database, model._meta.version
+    with database.atomic() if len(groups) > 1 or version is not None else nullcontext():
         for columns in groups:
             rows = _update(model, columns, include_deleted=include_deleted)
             found.update((model._meta.primary_key.db_value(row._pk), row) for row in rows)
+        if version is not None and len(found) < len(keys):
+            versions = zip(keys, (payload[version.name] for payload in given), strict=True)
+            seen = model.with_deleted() if include_deleted else model.select()
+            check_fresh(seen, {key: one for key, one in versions if key not in found})
     return [found[key] for key in keys if key in found]
 
 
@@ -72,6 +77,7 @@ def _by_fields(
     for given, places in by_names(model, payloads):
         changed = {name: field for name, field in given.items() if field is not primary}
         check_changes(model, changed.values())
+        check_named(model, changed, "update_many")
         columns: dict[Any, Sequence[Any]] = {primary: [keys[place] for place in places]}
         for name, field in changed.items():
             columns[field] = convert_column(field, [payloads[place][name] for place in places])
@@ -90,13 +96,20 @@ def _update(model: Any, columns: Sequence[Column], *, include_deleted: bool) -> 
     fields = [column.field for column in columns]
     source, selected = unnested(fields, "changes")
     key, *changes = zip(fields, selected, strict=True)
-    settings = [f"{quoted(field.column_name)} = {value}" for field, value in changes]
+    version = meta.version
+    settings = [
+        f"{quoted(field.column_name)} = {value}" for field, value in changes if field is not version
+    ]
     values: list[Any] = []
     moved = meta.fields.get("updated_at")
     if moved is not None and moved not in set(fields):
         settings.append(f"{quoted(moved.column_name)} = %s")
         values.append(utcnow())
     where = f"{table}.{quoted(key[0].column_name)} = {key[1]}"
+    if version is not None:
+        counter = f"{table}.{quoted(version.column_name)}"
+        settings.append(f"{quoted(version.column_name)} = {counter} + 1")
+        where += f" AND {counter} = {dict(changes)[version]}"
     if is_soft(model) and not include_deleted:
         where += f" AND {table}.{quoted(meta.fields['deleted_at'].column_name)} IS NULL"
     sql = f"UPDATE {table} SET {', '.join(settings)} FROM {source} WHERE {where} {returning(model)}"
@@ -116,4 +129,7 @@ def _update_from_values(model: Any, columns: Sequence[Column]) -> Any:
 
     key, *changed = fields
     changes = {field: typed(field) for field in changed}
-    return model.update(changes).from_(table).where(key == typed(key))
+    same = [key == typed(key)]
+    if model._meta.version is not None:
+        same.append(model._meta.version == changes.pop(model._meta.version))
+    return model.update(changes).from_(table).where(*same)

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias, cast
 from orm_core import peewee_facade as peewee
 from orm_core.crypto.secret import Secret
 from orm_core.errors import InvalidValue, SecretUnreadable
-from orm_core.models import soft_delete
+from orm_core.models import soft_delete, versions
 from orm_core.models.columns import CheckedField
 from orm_core.models.encrypted import EncryptedField
 from orm_core.models.fields import DateTimeField, UUIDField
@@ -162,23 +162,33 @@ class Update:
     def __init__(self, model: Any, names: tuple[Any, ...], visibility: Visibility) -> None:
         given = fields_of(model, names)
         check_changes(model, given.values())
+        versions.check_named(model, given, "update")
+        self._model, self._visibility = model, visibility
+        self._version = model._meta.version
         self._values = _Values(given)
         changes = {field: Parameter(field.name, as_given) for field in self._values.fields}
+        expected = changes.pop(self._version, None)
         moved = model._meta.fields.get("updated_at")
         self._moves = moved is not None and moved not in changes
         if self._moves:
             changes[moved] = Parameter("updated_at", as_given)
         query = cast("Any", soft_delete.UpdateQuery)(model, changes)
         query = query.where(model._meta.primary_key == Parameter(_KEY, as_given))
+        if self._version is not None:
+            query = query.where(self._version == expected)
         self._statement = Statement(query._seeing(visibility).returning(model))
 
     def row(self, key: Any, payload: Mapping[str, Any]) -> Any:
-        """Update; answers the row as stored, or None without one."""
+        """Update; answers the row as stored, or None without one. Raises ``StaleRow``."""
         values: dict[str, Any] = {_KEY: key}
         self._values.read(payload, values, _KEY)
         if self._moves:
             values["updated_at"] = utcnow_text()
-        return self._statement.first(values)
+        row = self._statement.first(values)
+        if row is None and self._version is not None:
+            seen = self._model.select()._seeing(self._visibility)
+            versions.check_fresh(seen, {key: values[self._version.name]})
+        return row
 
 
 class SoftDelete:

@@ -6,7 +6,7 @@ batches do not wait for each other in a circle.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from orm_core.errors import DuplicateKey, InvalidValue
@@ -24,6 +24,7 @@ from orm_core.models.bulk_insert import answered
 from orm_core.models.encrypted import EncryptedField
 from orm_core.models.payloads import check_new, read_new
 from orm_core.models.soft_delete import condition, is_soft
+from orm_core.models.versions import refuse_by_hand
 from orm_core.queries.rows import first_returned
 
 
@@ -33,7 +34,7 @@ def upsert(model: Any, values: Mapping[Any, Any], on: Iterable[str] | None) -> A
     ``on`` names the key's fields; None finds the one unique key that ``values`` fill. Raises
     ``InvalidValue`` when that is not one, ``DuplicateKey`` when a soft-deleted row holds it.
     """
-    _refuse_deleting(model, values)
+    _refuse_kept(model, values)
     target, live = _key(model, values, on)
     if any(isinstance(field, EncryptedField) for field in values):
         return _by_lock(model, values, target)
@@ -98,7 +99,7 @@ class _Batch:
         on: Iterable[str] | None,
     ) -> None:
         fields = list(given.values())
-        _refuse_deleting(model, set(fields))
+        _refuse_kept(model, set(fields))
         check_new(model, fields)
         self._model, self._fields = model, fields
         self.target, self._live = _key(model, dict.fromkeys(fields), on)
@@ -142,6 +143,9 @@ class _Batch:
         is_live = (
             f"{quoted(meta.fields['deleted_at'].column_name)} IS NULL" if is_soft(model) else ""
         )
+        if meta.version is not None:
+            counter = quoted(meta.version.column_name)
+            settings.append(f"{counter} = {quoted(meta.table_name)}.{counter} + 1")
         arbiter = ", ".join(quoted(field.column_name) for field in self.target)
         sql = (
             f"INSERT INTO {table_of(model)} "
@@ -162,7 +166,8 @@ def _key_values(field: Any, values: list[Any]) -> Sequence[Any]:
     return [None if value is None else field.digests(value)[0] for value in values]
 
 
-def _refuse_deleting(model: Any, fields: Container[Any]) -> None:
+def _refuse_kept(model: Any, fields: Collection[Any]) -> None:
+    refuse_by_hand(model, fields)
     if model._meta.fields.get("deleted_at") in fields:
         raise InvalidValue(
             f"{model.__name__}.deleted_at is set by soft_delete() and cleared by restore(); no SQL "

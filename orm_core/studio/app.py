@@ -21,6 +21,7 @@ from orm_core.errors import (
     OrmCoreError,
     PoolTimeout,
     ServerRejectedValue,
+    StaleRow,
     StatementTimeout,
 )
 from orm_core.registry import Registry
@@ -139,6 +140,7 @@ def _theme() -> str:
 
 _STATUS: tuple[tuple[type[Exception], int, str], ...] = (
     (Conflict, 409, "Changed meanwhile"),
+    (StaleRow, 409, "Changed meanwhile"),
     (NotFound, 404, "Not found"),
     (InvalidValue, 400, "That does not fit"),
     (StatementTimeout, 504, "That took too long"),

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
-from orm_core.errors import InvalidValue, NotFound, OrmCoreError
+from orm_core.errors import InvalidValue, NotFound, OrmCoreError, StaleRow
 from orm_core.loggers import StdlibLogger
 from orm_core.models.columns import CheckedField
-from orm_core.studio.explorer import VERSION
+from orm_core.studio.explorer import version_of
 from orm_core.studio.tables import Column, Table
 from orm_core.studio.values import parse, plain
 
@@ -96,7 +96,8 @@ class Editor:
     def update(self, table: Table, key: Any, version: str, form: Mapping[str, str]) -> list[str]:
         """Change the fields of a form that differ; answers their names, none when none do.
 
-        Raises ``Conflict`` when the row is not the one that was opened.
+        Raises ``Conflict``, or ``StaleRow`` where rows have a version, when the row is not the one
+        that was opened.
         """
         service = service_of(table)
         with database_of(table).atomic() as tx:
@@ -104,7 +105,7 @@ class Editor:
             payload, before, hidden = _differences(table, row, form)
             if not payload:
                 return []
-            if service.update(key, payload, self._logger, tx=tx) is None:
+            if service.update(key, _versioned(row, payload), self._logger, tx=tx) is None:
                 raise NotFound("A deleted row is not edited: restore it first.")
             change = Change("update", table, _versions(table, [key]), before, tuple(hidden))
         self._remember(change)
@@ -137,7 +138,7 @@ class Editor:
         return len(done)
 
     def undo(self) -> Change:
-        """Take the last change back. Raises ``Conflict`` when a row was changed since then."""
+        """Take the last change back. Raises as ``update`` when a row was changed since then."""
         with self._lock:
             change, self._last = self._last, None
         if change is None:
@@ -145,10 +146,11 @@ class Editor:
         service = service_of(change.table)
         with database_of(change.table).atomic() as tx:
             for key, version in change.versions.items():
-                _locked(change.table, key, version)
+                row = _locked(change.table, key, version)
                 match change.action:
                     case "update":
-                        service.update(key, change.before, self._logger, tx=tx)
+                        before = _versioned(row, change.before)
+                        service.update(key, before, self._logger, tx=tx)
                     case "delete":
                         service.restore(key, self._logger, tx=tx)
                     case _:
@@ -180,6 +182,7 @@ def writable(table: Table) -> list[Column]:
         for column in table.columns
         if column.name not in kept
         and not column.is_generated
+        and column.field is not table.model._meta.version
         and not getattr(column.field, "auto_increment", False)
     ]
 
@@ -238,6 +241,12 @@ def _differences(
     return payload, before, hidden
 
 
+def _versioned(row: Any, payload: dict[str, Any]) -> dict[str, Any]:
+    """The changes of a row, with the version that it has, where rows have one."""
+    version = row._meta.version
+    return payload if version is None else {**payload, version.name: row.__data__[version.name]}
+
+
 def _text(value: Any) -> str | None:
     return None if value is None else plain(value)
 
@@ -250,12 +259,15 @@ def _lines(text: str | None) -> str | None:
 def _locked(table: Table, key: Any, version: str) -> Any:
     """The row, kept from others until the end of the transaction, if it is of this version."""
     plain_columns = [column.field for column in table.columns if not column.is_secret]
-    query = table.model.select(*plain_columns, VERSION.alias("studio_version"))
+    query = table.model.select(*plain_columns, version_of(table).alias("studio_version"))
     query = query.where(table.key.field == key).for_update()
     query = query.with_deleted() if table.is_soft else query
     for row in query:
         if row.studio_version == version:
             return row
+        counted = table.model._meta.version
+        if counted is not None and version.isdecimal():
+            raise StaleRow(table.name, key, int(version), row.__data__[counted.name])
         raise Conflict(
             f"Somebody changed this row of {table.name} since you opened it; nothing was written."
         )
@@ -264,6 +276,6 @@ def _locked(table: Table, key: Any, version: str) -> Any:
 
 def _versions(table: Table, keys: list[Any]) -> dict[Any, str]:
     """The rows' versions inside the transaction that wrote them."""
-    query = table.model.select(table.key.field, VERSION).where(table.key.field.in_(keys))
+    query = table.model.select(table.key.field, version_of(table)).where(table.key.field.in_(keys))
     query = query.with_deleted() if table.is_soft else query
     return {key: str(version) for key, version in query.tuples()}

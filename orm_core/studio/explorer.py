@@ -261,7 +261,7 @@ def read_row(reader: Database, table: Table, key: str) -> Row:
     selected = [
         expression.alias(f"c{place}")
         for place, expression in enumerate(
-            [*expressions, table.key.field, table.key.field, _deletion(table), VERSION]
+            [*expressions, table.key.field, table.key.field, _deletion(table), version_of(table)]
         )
     ]
     query = table.model.select(*selected).where(table.key.field == parse(table.key, key))
@@ -272,6 +272,10 @@ def read_row(reader: Database, table: Table, key: str) -> Row:
     raise NotFound(f"No row of {table.name} has this key, live or deleted.")
 
 
-#: the server's own mark of a row's version: the transaction that wrote it (PostgreSQL manual,
-#: "System Columns")
-VERSION: Final = peewee.SQL("xmin::text")
+def version_of(table: Table) -> Any:
+    """What tells a row's versions apart: its model's own, else the server's.
+
+    That is the transaction that wrote the row (PostgreSQL manual, "System Columns").
+    """
+    version = table.model._meta.version
+    return peewee.SQL("xmin::text") if version is None else version.cast("text")

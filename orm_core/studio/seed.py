@@ -101,7 +101,8 @@ class _Gardener:
 
     def _is_ours(self, column: Column) -> bool:
         field = column.field
-        return not (column.is_generated or getattr(field, "auto_increment", False))
+        counted = field is self._table.model._meta.version
+        return not (counted or column.is_generated or getattr(field, "auto_increment", False))
 
     def _keys_of(self, column: Column) -> list[Any]:
         field = column.field.rel_field

@@ -51,6 +51,7 @@ from orm_core import (
     TextField,
     Transaction,
     UUIDField,
+    VersionField,
     finder,
     fn,
     registry,
@@ -104,6 +105,7 @@ class Thing(BaseModel):
     card = EncryptedJSONField()
     api_key = EncryptedTextField(null=True, unique="live", blind_index=True)
     spare_card = EncryptedJSONField(null=True)
+    version = VersionField(comment="of the whole row")
     owner = ForeignKeyField(User, backref="things")
     owner_id: ForeignKeyId[UUID]
     buyer = ForeignKeyField(User, null=True, on_delete="SET NULL")
@@ -146,6 +148,7 @@ def attributes(thing: Thing, user: User, part: Part) -> None:
     assert_type(thing.deleted_at, datetime | None)
     assert_type(thing.is_deleted, bool)
     assert_type(thing.name, str)
+    assert_type(thing.version, int)
     assert_type(thing.note, str | None)
     assert_type(thing.code, str | None)
     assert_type(thing.color, Color)

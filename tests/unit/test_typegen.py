@@ -27,6 +27,7 @@ from orm_core import (
     OtherField,
     RegistryError,
     TextField,
+    VersionField,
 )
 from orm_core.cli import main
 from orm_core.typegen import files, is_stale, text
@@ -90,6 +91,19 @@ def test_an_update_changes_neither_the_key_nor_the_deletion():
     changes = entries(text([Everything]), "UpdateEverything")
     assert not {"id", "deleted_at", "doubled"} & set(changes)
     assert "class UpdateEverything(TypedDict, total=False):" in text([Everything])
+
+
+def test_an_update_must_name_the_version_where_rows_have_one():
+    class Counted(BaseModel):
+        name = TextField()
+        version = VersionField()
+
+    written = text([Counted])
+    assert "import TYPE_CHECKING, NotRequired, Required, TypedDict\n" in written
+    new, _, changes = written.partition("class UpdateCounted")
+    assert "    version: NotRequired[int]\n" in new
+    assert "    version: Required[int]\n" in changes.partition("class CountedRow")[0]
+    assert "    name: str\n" in changes
 
 
 def test_secrets_are_in_payloads_and_in_no_row():

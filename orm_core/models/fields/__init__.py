@@ -20,6 +20,7 @@ from orm_core.models.fields.numbers import (
 from orm_core.models.fields.others import OtherField, UUIDField
 from orm_core.models.fields.text import CharField, TextField
 from orm_core.models.fields.times import DateField, DateTimeField
+from orm_core.models.fields.versions import VersionField
 
 __all__ = [
     "ArrayField",
@@ -39,5 +40,6 @@ __all__ = [
     "SmallIntegerField",
     "TextField",
     "UUIDField",
+    "VersionField",
     "array_literal",
 ]

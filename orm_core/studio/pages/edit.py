@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 from flask import Flask, abort, flash, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
 
-from orm_core.errors import InvalidValue, OrmCoreError
+from orm_core.errors import InvalidValue, OrmCoreError, StaleRow
 from orm_core.studio import explorer, relations, seed
 from orm_core.studio.app import Studio, status_of, told
 from orm_core.studio.edits import Conflict, has_default, service_of, writable
@@ -87,7 +87,7 @@ def install(app: Flask, studio: Studio) -> None:
         form = request.form
         try:
             changed = studio.editor.update(table, row.key, form.get("_version", ""), form)
-        except Conflict:
+        except (Conflict, StaleRow):
             differences = _differences(table, row, form)
             page = render_template(
                 "conflict.html", table=table, row=row, form=form, differences=differences
