@@ -19,6 +19,7 @@ from psycopg2.errorcodes import ACTIVE_SQL_TRANSACTION
 
 from orm_core import peewee_facade as peewee
 from orm_core.database import deploy_lock, drivers, limits
+from orm_core.database.compiled_sql import CompiledSql
 from orm_core.database.diagnostics import no_answer, translate
 from orm_core.database.drivers.protocol import IDLE, IN_ERROR, IN_TRANSACTION, Driver
 from orm_core.database.events import NONE, signals
@@ -26,7 +27,7 @@ from orm_core.database.limits import GRACE, Limits, milliseconds
 from orm_core.database.opening import open_in_time
 from orm_core.database.pool import PATIENCE, Lease, Pool, PoolOptions, Reset
 from orm_core.database.pool_stats import PoolStats
-from orm_core.database.prepared import CompiledSql, execute_prepared
+from orm_core.database.prepared import execute_compiled
 from orm_core.database.transactions import Isolation, Transaction, unsent
 from orm_core.database.watchdog import watchdog
 from orm_core.errors import (
@@ -345,9 +346,9 @@ class Database(peewee.PostgresqlDatabase):
             overdue_at = self._overdue_at(sql, started)
             connection = cursor.connection
             watchdog.watch(connection, overdue_at)
-            if sql.__class__ is CompiledSql and connection.prepared is not None:
+            if sql.__class__ is CompiledSql:
                 compiled = cast("CompiledSql", sql)
-                execute_prepared(cursor, compiled, params, before, begins=bool(opening))
+                execute_compiled(cursor, compiled, params, before, begins=bool(opening))
             else:
                 cursor.execute(before + sql if before else sql, params or ())
         except BaseException as error:

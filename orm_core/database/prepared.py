@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import re
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -19,13 +18,13 @@ from psycopg2 import errorcodes
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extras import Json
 
+from orm_core.database.compiled_sql import CompiledSql
 from orm_core.errors import SerializationFailure
 
 logger: logging.Logger = logging.getLogger("orm_core.database")
 
 #: statements kept on a connection; the oldest makes room
 MOST: Final = 100
-_PLACE = re.compile(r"%(s|%)")
 #: the kept statement is not there any more, or no longer answers the columns that it did
 GONE: Final = frozenset({errorcodes.INVALID_SQL_STATEMENT_NAME, errorcodes.FEATURE_NOT_SUPPORTED})
 #: what a value meets whose column has another type than when the statement was prepared
@@ -48,31 +47,17 @@ _SAME: Final[dict[type, frozenset[str]]] = {
 _LITERALS: Final = (str, type(None), Json)
 
 
-class CompiledSql(str):
-    """The text of a statement that is sent again and again, always with values of one type."""
-
-    def numbered(self) -> str:
-        """The text with ``$1``, ``$2`` for the values, as PREPARE wants it."""
-        places = itertools.count(1)
-        return _PLACE.sub(lambda found: "%" if found[1] == "%" else f"${next(places)}", self)
-
-    def call(self, name: str) -> str:
-        """``EXECUTE name (%s, %s)``."""
-        values = ", ".join("%s" for found in _PLACE.finditer(self) if found[1] == "s")
-        return f"EXECUTE {name} ({values})" if values else f"EXECUTE {name}"
-
-
 class PreparedStatements:
     """The statements that one connection keeps."""
 
     def __init__(self) -> None:
-        self._calls: dict[str, str] = {}
+        self._calls: dict[str, CompiledSql] = {}
         self._seen: set[str] = set()
         self._refused: set[str] = set()
         self._dropped: list[str] = []
         self._numbers = itertools.count(1)
 
-    def call(self, cursor: Any, sql: CompiledSql, params: Any) -> str:
+    def call(self, cursor: Any, sql: CompiledSql, params: Any) -> CompiledSql:
         """What to send for ``sql``: its text the first time, later the call by name."""
         call = self._calls.get(sql)
         if call is not None:
@@ -162,19 +147,37 @@ class Prepares:
             logger.info("The connection goes through a pooler, so no statement is prepared.")
 
 
-def execute_prepared(
+def execute_compiled(
     cursor: Any, sql: CompiledSql, params: Any, before: str, *, begins: bool
 ) -> None:
-    """Run a statement by its name, or as text where that is not prepared (any more).
+    """Run a statement: by its name where it is prepared, else as text.
 
-    ``before`` is sent along; ``begins`` tells that it begins the transaction. Raises ``SerializationFailure`` when a table changed inside a running transaction, which the
-    server has given up then; run it again.
+    ``before`` is sent along; ``begins`` tells that it begins the transaction. Raises
+    ``SerializationFailure`` when a table changed inside a running transaction, which the server
+    has given up then; run it again.
     """
+    if cursor.connection.prepared is None:
+        _execute(cursor, sql, params, before)
+    else:
+        _execute_prepared(cursor, sql, params, before, begins=begins)
+
+
+def _execute(cursor: Any, sql: CompiledSql, params: Any, before: str) -> None:
+    text = sql.with_literals(params or ())
+    if text is None:
+        cursor.execute(before + sql, params or ())
+    else:
+        cursor.execute(before + text)
+
+
+def _execute_prepared(
+    cursor: Any, sql: CompiledSql, params: Any, before: str, *, begins: bool
+) -> None:
     connection = cursor.connection
     prepared = connection.prepared
     call = prepared.call(cursor, sql, params)
     try:
-        cursor.execute(before + call, params or ())
+        _execute(cursor, call, params, before)
     except Exception as error:
         if call is sql or _state(error) not in _OUTDATED:
             raise
@@ -191,4 +194,4 @@ def execute_prepared(
         )
     if in_transaction:
         cursor.execute("ROLLBACK")  # of BEGIN alone: this statement was its first
-    cursor.execute(before + sql, params or ())
+    _execute(cursor, sql, params, before)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from orm_core import peewee_facade as peewee
-from orm_core.database.prepared import CompiledSql
+from orm_core.database.compiled_sql import CompiledSql
 from orm_core.models.columns import CheckedField, has_one_type
 from orm_core.models.relations import AnyOf, ParentKey
 from orm_core.peewee_facade import OP

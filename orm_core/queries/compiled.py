@@ -21,7 +21,7 @@ from operator import itemgetter
 from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
 
 from orm_core import peewee_facade as peewee
-from orm_core.database.prepared import CompiledSql
+from orm_core.database.compiled_sql import CompiledSql
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import has_one_type, is_sql
 from orm_core.models.fields import array_literal

@@ -25,7 +25,7 @@ from orm_core import (
     transaction,
     utcnow,
 )
-from orm_core.database.prepared import CompiledSql
+from orm_core.database.compiled_sql import CompiledSql
 from orm_core.models.schema import create_all
 
 by_email = compiled(User.select().where(User.email == parameter("email")))

@@ -18,7 +18,7 @@ from peewee import SQL, Value, fn
 from wide_models import MODELS, VALUES, Bare, Colour, LowerField, Shelf, Thing, row
 
 from orm_core import InvalidValue, OrmCoreError, TextField, db
-from orm_core.database.prepared import CompiledSql
+from orm_core.database.compiled_sql import CompiledSql
 from orm_core.models import shapes
 from orm_core.models.rows import MOST_LOOPS, MadeRows, MakesRows, Record
 from orm_core.models.schema import create_all

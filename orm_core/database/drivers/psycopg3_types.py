@@ -187,7 +187,7 @@ def _adapters() -> adapt.AdaptersMap:
         Json: _literal(lambda value: str(value.dumps(value.adapted)), lambda _: ""),
         bool: _Bool,
         date: _literal(str, lambda _: "::date"),
-        datetime: _literal(str, lambda value: _with_zone("::timestamp", value)),
+        datetime: _literal(datetime.isoformat, lambda value: _with_zone("::timestamp", value)),
         Decimal: _number(str, "numeric"),
         float: _number(float.__repr__, "float"),
         int: _number(int.__repr__, "int"),
