@@ -1,5 +1,6 @@
 """Time limits: of the settings, of a block, and of a server that does not answer at all."""
 
+# ruff: noqa: PT012 - what a whole block raises is the matter of these tests
 from __future__ import annotations
 
 import os
