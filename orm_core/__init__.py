@@ -6,6 +6,7 @@ from orm_core.crypto.in_use import use_index_keys, use_key_ring
 from orm_core.crypto.index import IndexKeys
 from orm_core.crypto.ring import KeyRing
 from orm_core.crypto.secret import Secret, SecretJSON
+from orm_core.database.acting import acting_as
 from orm_core.database.connection import (
     close_db,
     connect_db,
@@ -61,6 +62,7 @@ from orm_core.errors import (
 )
 from orm_core.finder import finder
 from orm_core.loggers import Logger, StdlibLogger, StructlogLogger
+from orm_core.models.audit_log import AuditEntry
 from orm_core.models.base import BaseModel
 from orm_core.models.encrypted import EncryptedJSONField, EncryptedTextField
 from orm_core.models.fields import (
@@ -105,6 +107,7 @@ logging.getLogger("orm_core").addHandler(logging.NullHandler())
 
 __all__ = [
     "ArrayField",
+    "AuditEntry",
     "AuthenticationFailed",
     "AutoField",
     "Backref",
@@ -189,6 +192,7 @@ __all__ = [
     "UUIDField",
     "UnknownField",
     "VersionField",
+    "acting_as",
     "close_db",
     "compiled",
     "connect_db",

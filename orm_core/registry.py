@@ -19,12 +19,13 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from orm_core import peewee_facade as peewee
 from orm_core import settings
 from orm_core.database.events import signals
 from orm_core.errors import RegistryError
+from orm_core.models.audit_log import AuditEntry
 from orm_core.models.base import BaseModel
 from orm_core.models.fields import EnumField
 from orm_core.service import Service
@@ -45,6 +46,8 @@ class Domain:
     name: str
     models: tuple[type[BaseModel], ...] = ()
     services: tuple[type[Service[Any, Any, Any]], ...] = ()
+    #: whether every change of a row is kept in the audit trail; "chain" links the trail's entries
+    audit: bool | Literal["chain"] = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
@@ -57,11 +60,17 @@ class Domain:
         for service in self.services:
             if not (isinstance(service, type) and issubclass(service, Service)):
                 raise RegistryError(f"Domain {self.name}: each service must be a Service class.")
+        if self.audit not in (True, False, "chain"):
+            raise RegistryError(f'Domain {self.name}: audit takes True, False or "chain".')
 
     def __repr__(self) -> str:
         models = ", ".join(model.__name__ for model in self.models)
         services = ", ".join(service.__name__ for service in self.services)
         return f"<Domain {self.name}: {models or 'no models'}; {services or 'no services'}>"
+
+
+#: the domain that comes with the first one that is audited
+AUDIT: Final = Domain("audit_log", models=(AuditEntry,))
 
 
 def table_of(model: Any) -> str:
@@ -132,6 +141,7 @@ class Registry:
             present = candidate.setdefault(domain.name, domain)
             if present != domain:
                 raise RegistryError(f"The domain name {domain.name!r} is taken by {present!r}.")
+        _add_trail(candidate)
         problems = _problems(candidate)
         if problems:
             raise RegistryError(" ".join(problems))
@@ -141,6 +151,11 @@ class Registry:
     def _wire(self) -> None:
         from orm_core import metrics
 
+        for domain in self:
+            _declare_audit(domain)
+        if AuditEntry in self.models:
+            chained = any(domain.audit == "chain" for domain in self)
+            AuditEntry._meta.audit = "chain" if chained else "trail"
         signals.declare(self.tables)
         metrics.observe(self.tables)
 
@@ -190,6 +205,26 @@ class Registry:
 
         self.check()
         return router(database, folder)
+
+
+def _add_trail(domains: dict[str, Domain]) -> None:
+    """The audit trail, where a domain is audited and none has the trail's model itself."""
+    held = any(AuditEntry in domain.models for domain in domains.values())
+    if held or not any(domain.audit for domain in domains.values()):
+        return
+    if AUDIT.name in domains:
+        raise RegistryError(f"The domain name {AUDIT.name!r} is that of the audit trail.")
+    domains[AUDIT.name] = AUDIT
+
+
+def _declare_audit(domain: Domain) -> None:
+    for model in domain.models:
+        if model is AuditEntry:
+            continue
+        for table in (model, *(field.through_model for field in model._meta.manytomany.values())):
+            table._meta.audit = bool(domain.audit)
+        if domain.audit:
+            model._meta.database.audited = True
 
 
 def _wanted(names: Iterable[str] | None) -> frozenset[str] | None:

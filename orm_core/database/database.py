@@ -18,7 +18,7 @@ from typing import Any, cast
 from psycopg2.errorcodes import ACTIVE_SQL_TRANSACTION
 
 from orm_core import peewee_facade as peewee
-from orm_core.database import deploy_lock, drivers, limits
+from orm_core.database import acting, deploy_lock, drivers, limits
 from orm_core.database.compiled_sql import CompiledSql
 from orm_core.database.diagnostics import no_answer, translate
 from orm_core.database.drivers.protocol import IDLE, IN_ERROR, IN_TRANSACTION, Driver
@@ -95,6 +95,8 @@ class Database(peewee.PostgresqlDatabase):
     pool: Pool
     #: whether BEGIN is sent in one text with the statement after it; else ``_run`` gets each alone
     begins_together = True
+    #: whether tables of it are audited, so that the server is told who acts (orm_core.acting_as)
+    audited = False
 
     def init(
         self,
@@ -292,7 +294,21 @@ class Database(peewee.PostgresqlDatabase):
         if opening and (opening[0].is_savepoint or not self.begins_together):
             self._open_blocks()  # a failure would not tell whether a SAVEPOINT was reached
             opening = None
-        return self._run(state.conn.cursor, sql, params, opening, self._limit_sql(sql))
+        settings = self._limit_sql(sql)
+        if not self.audited:
+            return self._run(state.conn.cursor, sql, params, opening, settings)
+        block = self._block
+        telling = acting.telling(block, state.conn, sql)
+        cursor = self._run(state.conn.cursor, sql, params, opening, settings + telling)
+        if telling and block is not None:
+            block.told = acting.now()
+        return cursor
+
+    @property
+    def _block(self) -> Transaction | None:
+        """The innermost block that is open."""
+        block = self.top_transaction()
+        return block if isinstance(block, Transaction) else None
 
     def _limit_sql(self, sql: str) -> str:
         """What tells the server the limit of ``time_limit``; it travels with the statement."""
@@ -392,16 +408,23 @@ class Database(peewee.PostgresqlDatabase):
             block.sent = True
             self._run(self._state.conn.cursor, block.opening_sql, None)
 
+    def _open_for_driver(self) -> None:
+        """Begin what waits to begin, and tell who acts, before the driver itself is used."""
+        self._open_blocks()
+        block = self._block
+        if self.audited and block is not None and acting.telling(block, self._state.conn, ""):
+            self.statement("SELECT 1")
+
     def connection(self) -> Any:
         """The driver's connection of this thread, inside the transaction that is running."""
         if not self.is_closed():
-            self._open_blocks()
+            self._open_for_driver()
         return super().connection()
 
     def cursor(self, named_cursor: str | None = None) -> Any:
         """A cursor of the driver, inside the transaction that is running."""
         if not self.is_closed():
-            self._open_blocks()
+            self._open_for_driver()
         return super().cursor(named_cursor)
 
     def begin_deploy(self) -> None:

@@ -21,6 +21,7 @@ from contextlib import ContextDecorator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from orm_core.database.acting import UNKNOWN, Acting
 from orm_core.errors import (
     CommitUnknown,
     ConnectionLost,
@@ -62,6 +63,8 @@ class Transaction(ContextDecorator):
         self._open = False
         #: whether its BEGIN or SAVEPOINT is under way
         self.sent: bool = False
+        #: who acts, as the server was told last in this block; None when it was told nothing
+        self.told: Acting | None = None
 
     def __repr__(self) -> str:
         kind = "savepoint" if self._savepoint else "transaction"
@@ -124,8 +127,10 @@ class Transaction(ContextDecorator):
             return
         if self._savepoint:
             self._database.statement(f"ROLLBACK TO SAVEPOINT {self._savepoint}")
+            self.told = self._outer.told
             return
         self._database.statement("ROLLBACK")
+        self.told = None
         self.sent = not begin
 
     def commit(self, begin: bool = True) -> None:
@@ -143,6 +148,7 @@ class Transaction(ContextDecorator):
         finally:
             # Also after a COMMIT that failed, so that what follows is not committed one by one.
             self.sent = not begin
+            self.told = None
         _run(callbacks)
 
     def _check_innermost(self) -> None:
@@ -152,6 +158,11 @@ class Transaction(ContextDecorator):
                 "A block inside this one is still running; only the innermost block can be "
                 "committed or rolled back by hand."
             )
+
+    def forget_told(self) -> None:
+        """Have who acts told again before the next statement, if it was told at all."""
+        if self.told is not None:
+            self.told = UNKNOWN
 
     # -- the block --------------------------------------------------------------------------
 
@@ -179,6 +190,7 @@ class Transaction(ContextDecorator):
             raise TransactionError("A transaction can't begin inside manual_commit().")
         self._savepoint = f"sp_{depth}"
         self._outer = outer
+        self.told = outer.told
 
     def _enter_transaction(self) -> None:
         self._connected_here = self._database.connect(reuse_if_open=True)
@@ -226,6 +238,7 @@ class Transaction(ContextDecorator):
         if self.sent:
             self._database.statement(f"RELEASE SAVEPOINT {self._savepoint}")
             self.sent = False
+            self._outer.told = self.told
         self._outer._callbacks.extend(self._callbacks)
         self._callbacks.clear()
 

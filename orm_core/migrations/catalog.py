@@ -1,6 +1,7 @@
 """The schema of a database as PostgreSQL itself tells it, to compare two of them.
 
-``read(database)`` answers tables, columns, constraints, indexes, enums and sequences with every
+``read(database)`` answers tables, columns, constraints, indexes, enums, sequences and the triggers
+that models ask for, with every
 name qualified and every expression in the server's own spelling, so that two schemas are equal
 exactly when their catalogs are (PostgreSQL manual, "System Catalogs" and "System Catalog
 Information Functions"). What an extension owns and the migrations' own table are left out.
@@ -55,6 +56,15 @@ class Index:
 
 
 @dataclass(frozen=True, slots=True)
+class Trigger:
+    """A trigger that the models ask for; ``enabled`` as in pg_trigger."""
+
+    name: str
+    definition: str
+    enabled: str = "O"
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table with all that belongs to it; ``options`` are those of WITH."""
 
@@ -64,6 +74,16 @@ class Table:
     indexes: dict[str, Index] = field(default_factory=dict[str, Index])
     comment: str | None = None
     options: tuple[str, ...] = ()
+    triggers: dict[str, Trigger] = field(default_factory=dict[str, Trigger])
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of such triggers; ``is_public`` when every role may use it for its own."""
+
+    name: Name
+    definition: str
+    is_public: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +115,7 @@ class Catalog:
     tables: dict[Name, Table] = field(default_factory=dict[Name, Table])
     enums: dict[Name, Enum] = field(default_factory=dict[Name, Enum])
     sequences: dict[Name, Sequence] = field(default_factory=dict[Name, Sequence])
+    functions: dict[Name, Function] = field(default_factory=dict[Name, Function])
     dependents: tuple[Dependent, ...] = field(default=(), compare=False)
 
 
@@ -155,6 +176,23 @@ _INDEXES = f"""
       AND n.nspname {_OURS}
     ORDER BY 1, 2, 3
 """
+_TRIGGERS = f"""
+    SELECT n.nspname, c.relname, t.tgname, pg_catalog.pg_get_triggerdef(t.oid), t.tgenabled
+    FROM pg_catalog.pg_trigger AS t
+    JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
+    JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE NOT t.tgisinternal AND n.nspname {_OURS} AND t.tgname LIKE {dependents.OF_MODELS}
+    ORDER BY 1, 2, 3
+"""
+_FUNCTIONS = f"""
+    SELECT n.nspname, p.proname, pg_catalog.pg_get_functiondef(p.oid),
+           EXISTS (SELECT FROM pg_catalog.aclexplode(coalesce(
+               p.proacl, pg_catalog.acldefault('f', p.proowner))) AS a WHERE a.grantee = 0)
+    FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace
+    WHERE n.nspname {_OURS} AND p.proname LIKE {dependents.OF_MODELS}
+      AND p.prorettype = 'pg_catalog.trigger'::pg_catalog.regtype
+    ORDER BY 1, 2
+"""
 _ENUMS = f"""
     SELECT n.nspname, t.typname,
            pg_catalog.array_agg(e.enumlabel::pg_catalog.text ORDER BY e.enumsortorder)
@@ -211,11 +249,20 @@ def _read(database: peewee.Database) -> Catalog:
     indexes: dict[Name, dict[str, Index]] = defaultdict(dict)
     for schema, table, *rest in _rows(database, _INDEXES):
         indexes[schema, table][rest[0]] = Index(*rest)
+    triggers: dict[Name, dict[str, Trigger]] = defaultdict(dict)
+    for schema, table, *rest in _rows(database, _TRIGGERS):
+        triggers[schema, table][rest[0]] = Trigger(*rest)
     tables: dict[Name, Table] = {}
     for schema, table, comment, options in _rows(database, _TABLES, HISTORY):
         name = (schema, table)
         tables[name] = Table(
-            name, columns[name], constraints[name], indexes[name], comment, tuple(options)
+            name,
+            columns[name],
+            constraints[name],
+            indexes[name],
+            comment,
+            tuple(options),
+            triggers[name],
         )
     sequences: dict[Name, Sequence] = {}
     for schema, sequence, kind, *owner, identity in _rows(database, _SEQUENCES, HISTORY):
@@ -226,7 +273,11 @@ def _read(database: peewee.Database) -> Catalog:
         for schema, name, labels in _rows(database, _ENUMS)
     }
     schemas = frozenset(name for (name,) in _rows(database, _SCHEMAS))
-    return Catalog(schemas, tables, enums, sequences, dependents.read(database))
+    functions = {
+        (schema, name): Function((schema, name), *rest)
+        for schema, name, *rest in _rows(database, _FUNCTIONS)
+    }
+    return Catalog(schemas, tables, enums, sequences, functions, dependents.read(database))
 
 
 def _rows(database: peewee.Database, sql: str, *params: str) -> list[Any]:

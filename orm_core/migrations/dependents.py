@@ -33,6 +33,8 @@ class Dependent:
         return other.kind != "trigger" and any(name == other.name for name, _ in self.uses)
 
 
+#: how triggers and functions are called that the models ask for; in the Catalog, not here
+OF_MODELS: Final = "'orm\\_core\\_%%'"
 _OURS: Final = "n.nspname NOT LIKE ALL (ARRAY['pg\\_%%', 'information_schema'])"
 _USES = """
     SELECT pg_catalog.jsonb_agg(DISTINCT pg_catalog.jsonb_build_array(
@@ -77,7 +79,7 @@ _TRIGGERS = f"""
     FROM pg_catalog.pg_trigger AS t
     JOIN pg_catalog.pg_class AS c ON c.oid = t.tgrelid
     JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
-    WHERE NOT t.tgisinternal AND {_OURS}
+    WHERE NOT t.tgisinternal AND {_OURS} AND t.tgname NOT LIKE {OF_MODELS}
     ORDER BY t.oid
 """
 

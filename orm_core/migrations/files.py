@@ -25,7 +25,7 @@ LOCK_TIMEOUT: Final = "5s"
 _NAME = re.compile(r"(\d{3})_([^.]+)")
 _SLUG = re.compile(r"[^a-z0-9]+")
 _QUOTED = re.compile(r"""('(?:[^']|'')*'|"(?:[^"]|"")*")""")
-_FOLDS = re.compile(r" (ADD CONSTRAINT|FOREIGN KEY|REFERENCES|WHERE|USING|CHECK) ")
+_FOLDS = re.compile(r" (ADD CONSTRAINT|FOREIGN KEY|REFERENCES|WHERE|USING|CHECK|FOR EACH|EXECUTE) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +161,8 @@ def _literal(sql: str) -> str:
         if not sql.endswith('"'):
             return f'"""{sql}"""'
     prefix = "r" if "\\" in sql else ""
+    if "\n" in sql and "$function$" in sql:
+        return f'{prefix}"""\n{sql}\n    """'  # indented, the body would be another
     folded = sql if "\n" in sql else _folded(pieces)
     return f'{prefix}"""\n{indent(folded, "        ")}\n    """'
 

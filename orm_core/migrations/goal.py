@@ -54,6 +54,7 @@ def _clear(scratch: Database, start: Catalog) -> None:
         ("TABLE", start.tables),
         ("TYPE", start.enums),
         ("SEQUENCE", start.sequences),
+        ("FUNCTION", start.functions),
     ):
         if names:
             listed = ", ".join(map(qualified, names)).replace("%", "%%")

@@ -17,6 +17,7 @@ from orm_core.database.database import Database
 from orm_core.errors import MigrationError
 from orm_core.migrations import catalog, runner
 from orm_core.migrations.catalog import Catalog
+from orm_core.migrations.dependents import OF_MODELS
 from orm_core.migrations.diff import any_cast, diff
 from orm_core.migrations.files import MigrationFile, file_name, names_in, write_whole
 from orm_core.migrations.history import replaced, replaces
@@ -26,12 +27,15 @@ from orm_core.migrations.words import summary
 
 #: what migrations can make and a Catalog does not hold: kind, and a query for names
 _BEYOND: Final = (
-    ("trigger", "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal"),
+    (
+        "trigger",
+        f"SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgname NOT LIKE {OF_MODELS}",
+    ),
     (
         "function",
-        "SELECT proname FROM pg_proc AS p WHERE pronamespace::regnamespace::text NOT LIKE ALL "
+        f"SELECT proname FROM pg_proc AS p WHERE pronamespace::regnamespace::text NOT LIKE ALL "
         "(ARRAY['pg\\_%%', 'information_schema']) AND NOT EXISTS (SELECT FROM pg_depend AS d "
-        "WHERE d.objid = p.oid AND d.deptype = 'e')",
+        f"WHERE d.objid = p.oid AND d.deptype = 'e') AND p.proname NOT LIKE {OF_MODELS}",
     ),
     (
         "view",

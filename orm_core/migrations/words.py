@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from orm_core.migrations.catalog import Catalog, Table
+from orm_core.migrations.catalog import Catalog, Function, Table
+from orm_core.migrations.names import Name
 
 
 def summary(old: Catalog, new: Catalog) -> str:
@@ -36,6 +37,7 @@ def _changes(old: Catalog, new: Catalog) -> Iterator[str]:
     yield from _named("drops type", [name[1] for name in old.enums if name not in new.enums])
     sequences = set(old.sequences.items()) ^ set(new.sequences.items())
     yield from _named("changes sequence", {name[1] for name, _ in sequences})
+    yield from _members("", "function ", _by_word(old.functions), _by_word(new.functions))
     yield from _named("drops schema", old.schemas - new.schemas)
 
 
@@ -45,12 +47,17 @@ def _named(what: str, names: Iterable[str]) -> Iterator[str]:
         yield f"{what} {listed}"
 
 
+def _by_word(functions: Mapping[Name, Function]) -> dict[str, Function]:
+    return {name[1]: one for name, one in functions.items()}
+
+
 def _table(old: Table, new: Table) -> Iterator[str]:
     name = new.name[1]
     for kind, before, after in (
         ("", old.columns, new.columns),
         ("constraint ", old.constraints, new.constraints),
         ("index ", old.indexes, new.indexes),
+        (f"trigger {name}.", old.triggers, new.triggers),
     ):
         yield from _members(name, kind, before, after)
     if old.comment != new.comment:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
+from orm_core.database import acting
 from orm_core.models.batches import Column, quoted, table_of
 
 #: rows that are written in one piece of the stream
@@ -32,7 +33,9 @@ def copy_rows(model: Any, columns: Sequence[Column]) -> None:
     names = ", ".join(quoted(one.field.column_name) for one in columns)
     sql = f"COPY {table_of(model)} ({names}) FROM STDIN".replace("%%", "%")
     database = model._meta.database
-    with database.connection_context():
+    # COPY takes no other statement along: who acts is told in a transaction around it.
+    told = database.audited and acting.is_named()
+    with database.atomic() if told else database.connection_context():
         database.connect(reuse_if_open=True)
         database._run(lambda: _Copying(database.cursor(), columns), sql, None)
 

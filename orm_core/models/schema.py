@@ -20,6 +20,7 @@ from orm_core.errors import RegistryError
 from orm_core.models.columns import quote_literal, shorten
 from orm_core.models.fields import ArrayField, EnumField, VersionField
 from orm_core.models.soft_delete import ManyToManyAccessor
+from orm_core.models.triggers import create_triggers
 from orm_core.peewee_facade import ModelIndex, Node
 
 
@@ -40,6 +41,9 @@ class Metadata(peewee.Metadata):
         self.version: VersionField | None = None
         #: whether instances are made without code of the model's own
         self.loads_plainly = False
+        #: whether changes of rows are kept in the audit trail, as the registered domain says; of the
+        #: trail itself "trail" or "chain"
+        self.audit: bool | str = False
         super().__init__(model, *args, **kwargs)
 
     def add_field(self, field_name: str, field: Any, set_attribute: bool = True) -> None:
@@ -160,7 +164,7 @@ def _word(part: Any) -> str:
 
 
 def create_all(database: Database, models: Iterable[Any]) -> None:
-    """Create the tables of these models, with their schemas, types, references and comments.
+    """Create the tables of these models, with schemas, types, references, comments and triggers.
 
     For scratch databases and tests; a service's own database is made by its migrations.
     """
@@ -176,6 +180,7 @@ def create_all(database: Database, models: Iterable[Any]) -> None:
                     model._schema.create_foreign_key(key)
             for statement in _comments(model):
                 database.execute_sql(statement)
+        create_triggers(database, everything)
 
 
 def _with_links(model: Any) -> list[Any]:

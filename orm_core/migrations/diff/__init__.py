@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orm_core.migrations.catalog import Catalog
-from orm_core.migrations.diff import dependents, enums, schemas, sequences, tables
+from orm_core.migrations.diff import dependents, enums, schemas, sequences, tables, triggers
 from orm_core.migrations.diff.change import CastExists, Change
 from orm_core.migrations.diff.steps import Phase, Step
 
@@ -44,6 +44,7 @@ def diff(
     for compare in (
         schemas.compare,
         dependents.compare,
+        triggers.compare,
         tables.compare,
         enums.compare,
         sequences.compare,

@@ -18,6 +18,7 @@ class Phase(IntEnum):
     DROP_TABLES = auto()
     TYPES = auto()
     SEQUENCES = auto()
+    FUNCTIONS = auto()
     TABLES = auto()
     COLUMNS = auto()
     DROP_COLUMNS = auto()  # after COLUMNS, whose fills may read them
@@ -26,6 +27,7 @@ class Phase(IntEnum):
     LINK = auto()
     COMMENTS = auto()
     DEPENDENTS = auto()
+    TRIGGERS = auto()
     DROP_TYPES = auto()
     DROP_SCHEMAS = auto()
 
