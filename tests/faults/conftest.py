@@ -67,9 +67,7 @@ def point(server: ServerProcess) -> Iterator[Point]:
     """Points ``db`` at the ledger: at the server, or at another port."""
 
     def point_at(proxy: FaultProxy | None = None, user: str = "app", **settings: Any) -> None:
-        url = server.server.url(
-            ledger.DATABASE, user, port=proxy.port if proxy else None, **PLAIN
-        )
+        url = server.server.url(ledger.DATABASE, user, port=proxy.port if proxy else None, **PLAIN)
         initialize_db(url, **settings)
 
     yield point_at

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from typing import Any
 
@@ -60,10 +60,11 @@ def new_token() -> str:
     return f"{os.getpid()}-{next(_number)}"
 
 
-def transfer(token: str) -> None:
-    """Both rows, or none."""
+def transfer(token: str, between: Callable[[], object] = bool) -> None:
+    """Both rows, or none; something may happen between them."""
     with transaction() as tx:
         Debits.create({"token": token}, tx=tx)
+        between()
         Credits.create({"token": token}, tx=tx)
 
 
@@ -97,6 +98,20 @@ class Truth:
         self.wait_for_writers()
         sql = "SELECT count(*) FROM {} WHERE token = %s"
         return tuple(self.rows(sql.format(table), token)[0][0] for table in ("debits", "credits"))  # type: ignore[return-value]
+
+    def lies(self, told: Iterable[tuple[str, str]]) -> list[tuple[str, str, tuple[int, int]]]:
+        """The tokens for which what the caller was told is not what happened."""
+        self.wait_for_writers()
+        debited, credited = (
+            dict(self.rows(f"SELECT token, count(*) FROM {table} GROUP BY token"))
+            for table in ("debits", "credits")
+        )
+        found = []
+        for token, outcome in told:
+            halves = (debited.get(token, 0), credited.get(token, 0))
+            if not agrees(outcome, halves):
+                found.append((token, outcome, halves))
+        return found
 
     def wait_for_writers(self) -> None:
         """Wait until the server has noticed that clients are gone, and ended what they began."""

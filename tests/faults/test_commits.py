@@ -12,15 +12,13 @@ from ledger import (
     APPLIED,
     NOT_APPLIED,
     UNKNOWN,
-    Debits,
-    Truth,
     agrees,
     new_token,
     outcome_of,
     transfer,
 )
 
-from orm_core import CommitUnknown, ConnectionLost, connect_db, db, transaction
+from orm_core import CommitUnknown, ConnectionLost, connect_db, db
 
 
 def cut_at(number: int, sender: str, do: Do) -> Rule:
@@ -119,10 +117,8 @@ def test_a_commit_whose_answer_is_lost_is_unknown_and_everything_is_there(point,
 def test_a_cut_before_commit_is_not_applied(point, proxy, truth):
     point(proxy)
     token = new_token()
-    with pytest.raises(ConnectionLost), transaction():
-        Debits.create({"token": token})
-        proxy.cut()
-        Debits.create({"token": token})
+    with pytest.raises(ConnectionLost):
+        transfer(token, between=proxy.cut)
     assert truth.halves(token) == (0, 0)
 
 

@@ -1,0 +1,171 @@
+"""The server dies, restarts, is full or was never there: nothing is lost, and the pool recovers."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import suppress
+
+import pytest
+from concurrency import threads, until
+from fault_proxy import Do
+from ledger import (
+    APPLIED,
+    UNKNOWN,
+    new_token,
+    outcome_of,
+    transfer,
+)
+
+from orm_core import (
+    ConnectionFailed,
+    ConnectionLost,
+    OrmCoreError,
+    ServerUnavailable,
+    connect_db,
+    db,
+)
+
+KILL = "kill -9"
+#: by the words of the manual, "Shutting Down the Server"
+ENDINGS = {KILL: None, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+
+
+def end(server, how: str) -> None:
+    given = ENDINGS[how]
+    server.kill() if given is None else server.stop(given)
+
+
+def is_there_again() -> bool:
+    with suppress(OrmCoreError):
+        connect_db()
+        return True
+    return False
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_a_server_that_ends_in_a_statement_is_told_and_the_next_one_works(point, server, how):
+    point(pool_size=1)
+
+    def ask() -> None:
+        db.execute_sql("SELECT pg_sleep(60)")
+
+    connect_db()
+    with threads(ask) as found:
+        until(lambda: db.pool_stats().in_use == 1, "it asks")
+        end(server, how)
+    assert isinstance(found[0], ConnectionLost)
+    with pytest.raises(ConnectionFailed):
+        connect_db()
+    server.start()
+    connect_db()
+    assert db.pool_stats() == (1, 0, 1, 0)
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_a_server_that_ends_in_a_transaction_keeps_nothing_of_it(point, server, truth, how):
+    point()
+    token = new_token()
+    with pytest.raises(ConnectionLost):
+        transfer(token, between=lambda: end(server, how))
+    server.start()
+    assert truth.halves(token) == (0, 0)
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_a_server_that_ends_between_commit_and_its_answer_leaves_it_unknown(
+    point, proxy, server, truth, how
+):
+    point(proxy)
+    token = new_token()
+
+    def rule(step) -> Do:
+        if step.sender == "server" and step.kind == "C" and step.body.startswith(b"COMMIT"):
+            end(server, how)
+            return Do.CUT
+        return Do.PASS
+
+    proxy.rule = rule
+    assert outcome_of(token) == UNKNOWN
+    proxy.rule = None
+    server.start()
+    assert truth.halves(token) == (1, 1)
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_writers_in_a_restart_are_told_the_truth_and_go_on_by_themselves(point, server, truth, how):
+    point(pool_size=4)
+    told: list[tuple[str, str]] = []
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.is_set():
+            token = new_token()
+            told.append((token, outcome_of(token)))
+
+    def until_they_write() -> None:
+        before = sum(outcome == APPLIED for _, outcome in told)
+        until(lambda: sum(one == APPLIED for _, one in told) > before + 30, "they write")
+
+    with threads(*[work] * 6):
+        for _ in range(2):
+            until_they_write()
+            end(server, how)
+            server.start()
+        until_they_write()
+        stop.set()
+    assert truth.lies(told) == []
+    stats = db.pool_stats()
+    assert (stats.in_use, stats.waiting) == (0, 0)
+    assert stats.idle <= 4
+
+
+def test_idle_connections_that_a_restart_ended_fail_no_statement(point, server):
+    point()
+    with threads(connect_db, connect_db), db.connection_context():
+        connect_db()
+    server.stop()
+    server.start()
+    for _ in range(5):
+        transfer(new_token())
+
+
+def test_a_service_that_starts_before_the_server_is_told_so_and_starts_later(point, server):
+    server.stop()
+    point()
+    with pytest.raises(ConnectionFailed):
+        connect_db()
+    timer = threading.Timer(0.5, server.start)
+    timer.start()
+    until(is_there_again, "it starts")
+    timer.join()
+    assert outcome_of(new_token()) == APPLIED
+
+
+def test_a_role_with_three_connections_serves_more_threads(point, server, truth):
+    server.server.run("ALTER ROLE app CONNECTION LIMIT 3")
+    try:
+        point(pool_size=10)
+        told: list[tuple[str, OrmCoreError | None]] = []
+
+        def work() -> None:
+            for _ in range(10):
+                token = new_token()
+                try:
+                    transfer(token)
+                except OrmCoreError as error:
+                    told.append((token, error))
+                else:
+                    told.append((token, None))
+
+        with threads(*[work] * 12) as results:
+            pass
+        assert results == [None] * 12
+        refused = {type(error) for _, error in told if error}
+        assert refused <= {ServerUnavailable}, refused
+        for token, error in told:
+            assert truth.halves(token) == ((0, 0) if error else (1, 1))
+        assert db.pool_stats().in_use == 0
+        assert truth.sessions() <= 3
+    finally:
+        server.server.run("ALTER ROLE app CONNECTION LIMIT -1")
