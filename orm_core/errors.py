@@ -140,6 +140,18 @@ class InvalidStatement(QueryError, peewee.ProgrammingError):
     kind = "statement"
 
 
+class InsufficientPrivilege(InvalidStatement):
+    """The role may not do that; ``orm-core db roles`` prints the SQL of roles."""
+
+    kind = "privilege"
+
+
+class PolicyViolation(InsufficientPrivilege):
+    """A row-level security policy of the table refuses the row."""
+
+    kind = "policy"
+
+
 class ServerRejectedValue(QueryError, peewee.DataError):
     """The server can't store or compute a value (out of range, division by zero, ...)."""
 

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
-@click.group(short_help="Run the embedded PostgreSQL.")
+@click.group(short_help="Run the embedded PostgreSQL; psql; roles.")
 def db() -> None:
-    """Run the embedded PostgreSQL, the one used when DATABASE_URL is not set.
+    """Run the embedded PostgreSQL, the one used when DATABASE_URL is not set; psql and roles.
 
     Its data is in one folder (.orm_core, or ORM_CORE_EMBEDDED_DIR). All programs of yours that
     use the folder share one server.
@@ -135,6 +135,30 @@ def psql(folder: Path | None, arguments: tuple[str, ...]) -> None:
             target, password = postgres.start().url, None
             postgres.hold_across_exec()
     _execute(program, target, password, arguments)
+
+
+@db.command(short_help="Print the SQL of roles with the least rights.")
+@click.option("--runtime", required=True, metavar="ROLE", help="The role that the service uses.")
+@click.option("--migrator", required=True, metavar="ROLE", help="The role that migrates.")
+@click.option(
+    "--reader", "readers", multiple=True, metavar="ROLE", help="A role that reads; more than once."
+)
+def roles(runtime: str, migrator: str, readers: tuple[str, ...]) -> None:
+    """Print the SQL that makes roles and gives them the rights they need, and no others.
+
+    The runtime role reads and writes rows and can't change tables. The migrator owns the tables. A
+    reader sees no column of a secret. Needs no database; run what it prints as a superuser, again
+    after each change of the models:
+
+        orm-core db roles --runtime app --migrator deploy | orm-core db psql -v ON_ERROR_STOP=1
+    """
+    from orm_core import registry
+    from orm_core.migrations.roles import roles_sql
+
+    with _errors():
+        registry.discover()
+        script = roles_sql(registry.models, runtime=runtime, migrator=migrator, readers=readers)
+    click.echo(script)
 
 
 def _execute(program: str, target: str, password: str | None, arguments: tuple[str, ...]) -> None:

@@ -31,6 +31,7 @@ _BY_STATE: Final[dict[str, type[errors.QueryError]]] = {
     errorcodes.CRASH_SHUTDOWN: errors.ConnectionLost,
     errorcodes.CANNOT_CONNECT_NOW: errors.ConnectionLost,
     errorcodes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT: errors.ConnectionLost,
+    errorcodes.INSUFFICIENT_PRIVILEGE: errors.InsufficientPrivilege,
     errorcodes.READ_ONLY_SQL_TRANSACTION: errors.InvalidStatement,
     errorcodes.IN_FAILED_SQL_TRANSACTION: errors.InvalidStatement,
 }
@@ -51,7 +52,8 @@ _ADVICE: Final[dict[str, str]] = {
     "migrate status for what was applied here",
     errorcodes.DUPLICATE_OBJECT: "a type or another object of that name exists already; see "
     "orm-core migrate status for what was applied here",
-    errorcodes.INSUFFICIENT_PRIVILEGE: "the role lacks a privilege",
+    errorcodes.INSUFFICIENT_PRIVILEGE: "the role lacks a privilege; orm-core db roles prints the "
+    "SQL that gives a service what it needs, and tables are changed by the migration role",
     errorcodes.READ_ONLY_SQL_TRANSACTION: "the transaction is read-only",
     errorcodes.SYNTAX_ERROR: "the SQL has a syntax error",
     errorcodes.IN_FAILED_SQL_TRANSACTION: "an earlier statement of this transaction failed; "
@@ -62,6 +64,8 @@ _ADVICE: Final[dict[str, str]] = {
     "transaction is committed; use it in the next migration",
     errorcodes.ADMIN_SHUTDOWN: "the server ended the connection",
 }
+#: where PostgreSQL checks a new row against policies (src/backend/executor/execMain.c)
+_POLICY_CHECK: Final = "ExecWithCheckOptions"
 
 
 def declare_constraints(table: str, constraints: Mapping[str, tuple[str, ...]]) -> None:
@@ -115,6 +119,9 @@ def _translate_driver(error: Any, driver: Driver, connection: Any) -> errors.Orm
     if not columns and diag.column_name:
         columns = (diag.column_name,)
     kind = kind or errors.QueryError
+    # The state is that of a missing privilege, so the place in the server's source must tell.
+    if kind is errors.InsufficientPrivilege and diag.source_function == _POLICY_CHECK:
+        kind = errors.PolicyViolation
     return kind(
         _message(kind, state, table, columns, constraint),
         sqlstate=state,
@@ -136,7 +143,8 @@ def _message(
         subject = (
             f"{table}.{columns[0]}" if len(columns) == 1 else f"{table} ({', '.join(columns)})"
         )
-    gist = _ADVICE.get(state or "") or (kind.__doc__ or "").split("\n")[0].rstrip(".")
+    advice = "" if kind is errors.PolicyViolation else _ADVICE.get(state or "")
+    gist = advice or (kind.__doc__ or "").split("\n")[0].rstrip(".")
     text = f"{subject}: {gist[0].lower()}{gist[1:]}" if subject else f"{gist[0].upper()}{gist[1:]}"
     facts: list[str] = []
     if constraint:
