@@ -23,6 +23,7 @@ from orm_core import (
     OrmCoreError,
     Service,
     TextField,
+    db,
     transaction,
 )
 from orm_core.models.schema import create_all
@@ -77,6 +78,12 @@ def outcome_of(token: str) -> str:
     except OrmCoreError:
         return NOT_APPLIED
     return APPLIED
+
+
+def state() -> tuple[int, int, int, int]:
+    """The pool's size, and how many connections are in use, idle and waited for."""
+    stats = db.pool_stats()
+    return stats.size, stats.in_use, stats.idle, stats.waiting
 
 
 class Truth:

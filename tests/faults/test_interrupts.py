@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -126,8 +127,9 @@ def test_an_interrupt_at_any_call_of_a_statement_leaves_nothing_half_open(point,
 
 def test_a_storm_of_interrupts_leaves_no_half_open_connection(point, server, truth):
     url = server.server.url(DATABASE, "app", **PLAIN)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
-        [sys.executable, WRITER, url, "300"], stdout=subprocess.PIPE, text=True
+        [sys.executable, WRITER, url, "300"], stdout=subprocess.PIPE, text=True, env=environment
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"

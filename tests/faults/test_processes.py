@@ -13,6 +13,7 @@ from ledger import (
     Debits,
     new_token,
     outcome_of,
+    state,
     transfer,
 )
 
@@ -90,4 +91,4 @@ def test_a_begin_that_fails_leaves_the_thread_usable(point, proxy):
     proxy.cut()
     proxy.thaw()
     transfer(new_token())
-    assert db.pool_stats() == (1, 0, 1, 0)
+    assert state() == (1, 0, 1, 0)

@@ -14,6 +14,7 @@ from ledger import (
     UNKNOWN,
     new_token,
     outcome_of,
+    state,
     transfer,
 )
 
@@ -59,7 +60,7 @@ def test_a_server_that_ends_in_a_statement_is_told_and_the_next_one_works(point,
         connect_db()
     server.start()
     connect_db()
-    assert db.pool_stats() == (1, 0, 1, 0)
+    assert state() == (1, 0, 1, 0)
 
 
 @pytest.mark.parametrize("how", ENDINGS)

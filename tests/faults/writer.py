@@ -1,7 +1,7 @@
 """A process that writes transfers until it was interrupted often enough.
 
-``python writer.py URL INTERRUPTS`` prints a line when it is ready, and at the end, as JSON, what it was
-told of each token, how often it was interrupted and the state of its pool.
+``writer.py URL INTERRUPTS`` prints a line when it is ready, and at the end, as JSON, what it was
+told of each token and the state of its pool. ``PYTHONPATH`` has the modules of the tests.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import sys
 from pathlib import Path
 from types import FrameType
 
-HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent / "integration"))
-
 from ledger import UNKNOWN, new_token, outcome_of
 
 from orm_core import close_db, connect_db, db, initialize_db
+
+HERE = Path(__file__).parent
 
 
 def interrupt(_: int, frame: FrameType | None) -> None:
@@ -48,7 +47,9 @@ def main(url: str, interrupts: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     token = new_token()
     told[token] = outcome_of(token)
-    say(json.dumps({"told": told, "stats": db.pool_stats(), "last": token}))
+    stats = db.pool_stats()
+    state = [stats.size, stats.in_use, stats.idle, stats.waiting]
+    say(json.dumps({"told": told, "stats": state, "last": token}))
     close_db()
 
 
