@@ -33,7 +33,7 @@ from prometheus_client.registry import Collector
 from orm_core.crypto.ring import seals
 from orm_core.database.connection import db
 from orm_core.database.events import NONE, OTHER, QueryEvent, signals
-from orm_core.database.pool_stats import PoolStats
+from orm_core.database.pool_stats import REASONS, WAIT_BUCKETS, PoolStats
 from orm_core.errors import QueryError
 
 #: seconds; from a look-up by key to a report
@@ -186,9 +186,9 @@ def _kind(error: BaseException) -> str:
 
 
 class PoolCollector(Collector):
-    """The pool's state at the moment of the scrape."""
+    """The pool's state at the moment of the scrape, and what it counted so far."""
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """Prometheus' hook."""
         stats = PoolStats(0, 0, 0, 0) if db.deferred else db.pool_stats()
         size, in_use, idle, waiting = stats.size, stats.in_use, stats.idle, stats.waiting
@@ -200,6 +200,32 @@ class PoolCollector(Collector):
             ("db_connections_waiting", "Threads that wait for a connection.", waiting),
         ):
             yield GaugeMetricFamily(name, text, value=value)
+        yield CounterMetricFamily(
+            "db_connections_opened", "Connections opened.", value=stats.opened
+        )
+        closed = CounterMetricFamily(
+            "db_connections_closed", "Connections closed, by reason.", labels=["reason"]
+        )
+        for reason in REASONS:
+            closed.add_metric([reason], stats.closed.get(reason, 0))
+        yield closed
+        yield CounterMetricFamily(
+            "db_connection_timeouts", "Waits for a connection in vain.", value=stats.timeouts
+        )
+        yield _waits(stats)
+
+
+def _waits(stats: PoolStats) -> HistogramMetricFamily:
+    """Who found an idle connection waited for none: the first bucket has them."""
+    counts = list(stats.wait_counts) or [0] * (len(WAIT_BUCKETS) + 1)
+    counts[0] += stats.taken - (stats.waits - stats.timeouts)
+    bounds = [*map(str, WAIT_BUCKETS), "+Inf"]
+    return HistogramMetricFamily(
+        "db_connection_wait_seconds",
+        "Time that threads queued for a connection.",
+        buckets=list(zip(bounds, accumulate(counts), strict=True)),
+        sum_value=stats.waited,
+    )
 
 
 class SealCollector(Collector):

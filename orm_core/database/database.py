@@ -60,6 +60,15 @@ def _is_idle(connection: Any) -> bool:
     return bool(connection.get_transaction_status() == IDLE)
 
 
+def _surely(step: Callable[[], object]) -> None:
+    """Do what must be done also when an interrupt (Ctrl-C) arrives just then."""
+    try:
+        step()
+    except BaseException:
+        step()
+        raise
+
+
 def _is_refused_in_block(failure: BaseException | None) -> bool:
     """Whether a statement can't run in a transaction, nor in one text with another."""
     return isinstance(failure, QueryError) and failure.sqlstate == ACTIVE_SQL_TRANSACTION
@@ -190,10 +199,13 @@ class Database(peewee.PostgresqlDatabase):
             raise peewee.OperationalError("Connection already opened.")
         state = self._state
         state.reset()
-        state.lease = None  # one that an interrupted close() left
-        state.lease = lease = self.pool.acquire()
-        state.set_connection(lease.connection)
-        return True
+        try:
+            state.lease = lease = self.pool.acquire()
+            state.set_connection(lease.connection)
+            return True
+        except BaseException:
+            self.close()
+            raise
 
     def _replace_broken(self) -> None:
         """A connection that broke earlier in this block is exchanged, outside transactions."""
@@ -211,18 +223,18 @@ class Database(peewee.PostgresqlDatabase):
         """Give this thread's connection back to the pool; False when it had none."""
         if self.in_transaction():
             raise peewee.OperationalError("Attempting to close database while transaction is open.")
-        if self.is_closed():
-            return False
         state = self._state
-        lease: Lease = state.lease
+        was_open = not state.closed
+        lease: Lease | None = getattr(state, "lease", None)
         try:
-            if self._deployers:
+            if was_open and self._deployers:
                 self._end_deploy()
         finally:
             state.reset()
             state.lease = None
-            lease.end()
-        return True
+            if lease is not None:
+                lease.end()
+        return was_open
 
     def _end_deploy(self) -> None:
         connection = self._state.conn
@@ -283,7 +295,7 @@ class Database(peewee.PostgresqlDatabase):
             self.connect()
             return self._send(sql, params)
         finally:
-            self.close()
+            _surely(self.close)
 
     def _send(self, sql: str, params: Any, **cursor_options: Any) -> Any:
         """Send a statement, and with it what opens the blocks that it is the first of."""

@@ -232,7 +232,8 @@ class Pool:
                     self._serve()
         waited = monotonic() - started
         with self._lock:
-            self._tally.add_wait(waited)
+            if not lease.is_refused:
+                self._tally.add_wait(waited)
             if not ready.is_set():
                 self._tally.timeouts += 1
             holders = self._holders() if lease.place is None else []
