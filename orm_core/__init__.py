@@ -17,6 +17,7 @@ from orm_core.database.connection import (
 from orm_core.database.database import Database
 from orm_core.database.events import QueryEvent, signals
 from orm_core.database.limits import time_limit
+from orm_core.database.retries import run_transaction
 from orm_core.database.transactions import Transaction
 from orm_core.errors import (
     AuthenticationFailed,
@@ -206,6 +207,7 @@ __all__ = [
     "initialize_db",
     "parameter",
     "registry",
+    "run_transaction",
     "signals",
     "stream",
     "time_limit",

@@ -7,11 +7,25 @@ No message carries a value of a row: PostgreSQL's DETAIL and LINE texts, which d
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
 import peewee
+
+#: what became of a write
+Outcome: TypeAlias = Literal["applied", "not applied", "unknown"]
 
 
 class OrmCoreError(Exception):
-    """Base of every error that orm_core raises on purpose."""
+    """Base of every error that orm_core raises on purpose.
+
+    ``outcome`` tells what became of the write: "not applied", or "unknown" when the connection
+    broke before the server's answer came.
+    """
+
+    outcome: Outcome = "not applied"
+    #: how often ``run_transaction`` tried
+    attempts: int = 1
 
 
 # -- set-up ---------------------------------------------------------------------------------
@@ -183,9 +197,13 @@ class StatementTimeout(QueryError, peewee.OperationalError):
 
 
 class ConnectionLost(QueryError, peewee.OperationalError):
-    """The connection broke during a statement; outside a transaction its outcome is unknown."""
+    """The connection broke during a statement.
+
+    Inside a transaction its ``outcome`` is "not applied", outside one "unknown".
+    """
 
     kind = "connection"
+    outcome: Outcome = "unknown"
 
 
 class NoAnswer(ConnectionLost):
@@ -210,7 +228,35 @@ class TransactionAborted(TransactionError):
 
 
 class CommitUnknown(TransactionError):
-    """The connection broke during COMMIT: the server may have committed or not."""
+    """The connection broke during COMMIT: the server may have committed or not.
+
+    ``find_out()`` asks it. ``transaction_id`` is what ``db.outcome_of`` asks by, also later and
+    from another process; None when nothing had been written that the server would remember.
+    """
+
+    outcome: Outcome = "unknown"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        transaction_id: str | None = None,
+        ask: Callable[[str, float], Outcome] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.transaction_id = transaction_id
+        self._ask = ask
+
+    def find_out(self, timeout: float = 10.0) -> Outcome:
+        """What became of the transaction, asked on a new connection.
+
+        Tries for ``timeout`` seconds, as the server may be restarting. Ends the broken session if
+        it is still there, so the answer is final. "unknown" when no answer came, or when another
+        server answers than the one that was told to commit.
+        """
+        if self.transaction_id is None or self._ask is None:
+            return "unknown"
+        return self._ask(self.transaction_id, timeout)
 
 
 # -- payloads and rows ----------------------------------------------------------------------

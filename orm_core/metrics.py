@@ -34,6 +34,7 @@ from orm_core.crypto.ring import seals
 from orm_core.database.connection import db
 from orm_core.database.events import NONE, OTHER, QueryEvent, signals
 from orm_core.database.pool_stats import REASONS, WAIT_BUCKETS, PoolStats
+from orm_core.database.retries import retries
 from orm_core.errors import QueryError
 
 #: seconds; from a look-up by key to a report
@@ -241,6 +242,20 @@ class SealCollector(Collector):
         yield family
 
 
+class RetryCollector(Collector):
+    """How often ``run_transaction`` ran a transaction again."""
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Prometheus' hook."""
+        family = CounterMetricFamily(
+            "db_transaction_retries", "Transactions run again, by reason.", labels=["reason"]
+        )
+        counted = retries()
+        for reason in ("connection", "deadlock", "serialization"):
+            family.add_metric([reason], counted.get(reason, 0))
+        yield family
+
+
 def _counts() -> QueryCollector | SharedCounts:
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         return SharedCounts()  # its metrics register themselves
@@ -253,6 +268,7 @@ def _counts() -> QueryCollector | SharedCounts:
 counts: QueryCollector | SharedCounts = _counts()
 REGISTRY.register(PoolCollector())
 REGISTRY.register(SealCollector())
+REGISTRY.register(RetryCollector())
 
 
 def observe(tables: Iterable[str]) -> None:

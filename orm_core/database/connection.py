@@ -136,12 +136,17 @@ def _check_seconds(name: str, value: object) -> None:
 def transaction(isolation: F, /) -> F: ...
 @overload
 def transaction(
-    isolation: Isolation | None = None, *, read_only: bool = False, database: Database | None = None
+    isolation: Isolation | None = None,
+    *,
+    read_only: bool = False,
+    track: bool = True,
+    database: Database | None = None,
 ) -> Transaction: ...
 def transaction(
     isolation: Isolation | F | None = None,
     *,
     read_only: bool = False,
+    track: bool = True,
     database: Database | None = None,
 ) -> Transaction | F:
     """A transaction: ``with transaction() as tx:``, or a decorator, with or without brackets.
@@ -149,9 +154,10 @@ def transaction(
     ``isolation`` is "read committed", "repeatable read" or "serializable" (default: the
     server's), ``read_only`` has the server refuse writes; both only for the outermost block.
     Everything is rolled back when an exception leaves the block. Raises ``TransactionAborted``
-    when an error was swallowed inside, ``CommitUnknown`` when the connection breaks in COMMIT.
+    when an error was swallowed inside, ``CommitUnknown`` when the connection breaks in COMMIT;
+    ``track=False`` saves the round trip before COMMIT that lets its ``find_out()`` answer.
     """
     if callable(isolation):
         decorated: F = Transaction(database or db)(isolation)
         return decorated
-    return Transaction(database or db, isolation, read_only=read_only)
+    return Transaction(database or db, isolation, read_only=read_only, track=track)

@@ -9,19 +9,22 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import ContextDecorator, suppress
 from functools import partial
 from time import monotonic
+from types import TracebackType
 from typing import Any, cast
 
 from psycopg2.errorcodes import ACTIVE_SQL_TRANSACTION
 
 from orm_core import peewee_facade as peewee
-from orm_core.database import acting, deploy_lock, drivers, limits
+from orm_core.database import acting, deploy_lock, drivers, limits, outcome
 from orm_core.database.compiled_sql import CompiledSql
 from orm_core.database.diagnostics import no_answer, translate
-from orm_core.database.drivers.protocol import IDLE, IN_ERROR, IN_TRANSACTION, Driver
+from orm_core.database.drivers.protocol import ACTIVE, IDLE, IN_ERROR, IN_TRANSACTION, Driver
 from orm_core.database.events import NONE, signals
 from orm_core.database.limits import GRACE, Limits, milliseconds
 from orm_core.database.opening import open_in_time
@@ -34,6 +37,7 @@ from orm_core.errors import (
     ConfigurationError,
     InvalidStatement,
     InvalidValue,
+    Outcome,
     QueryError,
     StatementTimeout,
     TransactionError,
@@ -51,6 +55,10 @@ _databases: weakref.WeakSet[Database] = weakref.WeakSet()
 def _mark(blocks: Iterable[Transaction], *, sent: bool) -> None:
     for block in blocks:
         block.sent = sent
+
+
+#: what ends a transaction, or may, inside a text of several statements
+_ENDS = re.compile(r"(?:^|;)\s*(?:commit|end|call|prepare\s+transaction)\b", re.IGNORECASE)
 
 
 def _is_idle(connection: Any) -> bool:
@@ -74,6 +82,24 @@ def _is_refused_in_block(failure: BaseException | None) -> bool:
     return isinstance(failure, QueryError) and failure.sqlstate == ACTIVE_SQL_TRANSACTION
 
 
+def _judge(failure: BaseException, sql: str, connection: Any, *, inside: bool) -> None:
+    """Have the error of a statement tell what became of it.
+
+    ``connection`` is None when it was not sent.
+    """
+    is_interrupt = not isinstance(failure, Exception)
+    is_open = connection is not None and not connection.closed
+    if is_interrupt and is_open and connection.get_transaction_status() == ACTIVE:
+        connection.close()  # its answer would be taken for that of the next statement
+    if connection is None or connection.closed or connection.was_cut:
+        lost = connection is None or (inside and not _ENDS.search(sql))
+        told: Outcome = "not applied" if lost else "unknown"
+        if isinstance(failure, QueryError):
+            failure.outcome = told
+        elif is_interrupt:
+            failure.add_note(f"The statement under way: {told}.")
+
+
 class _ConnectionContext(peewee.ConnectionContext):
     """Leaves the connection to the transaction that is around it, if there is one."""
 
@@ -90,6 +116,35 @@ class _ConnectionContext(peewee.ConnectionContext):
         self.db._state.ctx.pop()
         if not self.db._state.ctx and not self.db.in_transaction():
             self.db.close()
+
+
+class ManualCommit(ContextDecorator):
+    """A block in which the caller sends BEGIN and COMMIT; what is open at its end is rolled back."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connected_here = False
+
+    def _recreate_cm(self) -> ManualCommit:
+        return ManualCommit(self._database)
+
+    def __enter__(self) -> None:
+        if isinstance(self._database.top_transaction(), Transaction):
+            raise TransactionError("manual_commit() can't be used inside a transaction block.")
+        self._connected_here = self._database.is_closed()
+        try:
+            self._database.connect(reuse_if_open=True)
+            self._database.push_transaction(self)
+        except BaseException:
+            self._database.leave(self, disconnect=self._connected_here)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._database.transaction_is_open():
+                self._database.statement("ROLLBACK")
+        finally:
+            self._database.leave(self, disconnect=self._connected_here)
 
 
 class Database(peewee.PostgresqlDatabase):
@@ -244,6 +299,24 @@ class Database(peewee.PostgresqlDatabase):
         finally:
             self._deployers.discard(id(connection))
 
+    def __enter__(self) -> Database:
+        block = self.atomic()
+        block.__enter__()
+        try:
+            self._state.ctx.append(block)
+            return self
+        except BaseException as interrupt:
+            block.__exit__(type(interrupt), interrupt, None)
+            raise
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._state.ctx.pop().__exit__(exc_type, exc, traceback)
+
     def connection_context(self) -> peewee.ConnectionContext:
         """A block that holds one connection; inside another, or a transaction, the same one."""
         return _ConnectionContext(self)
@@ -306,6 +379,8 @@ class Database(peewee.PostgresqlDatabase):
         if opening and (opening[0].is_savepoint or not self.begins_together):
             self._open_blocks()  # a failure would not tell whether a SAVEPOINT was reached
             opening = None
+        elif opening and opening[0].is_tracked and not hasattr(state.conn, "server"):
+            self._learn_server(state.conn)
         settings = self._limit_sql(sql)
         if not self.audited:
             return self._run(state.conn.cursor, sql, params, opening, settings)
@@ -334,7 +409,7 @@ class Database(peewee.PostgresqlDatabase):
             if status != IN_TRANSACTION or signals.subject(sql)[1] == NONE:
                 return ""
             return "SET LOCAL statement_timeout TO DEFAULT;"
-        if status == IN_ERROR or signals.subject(sql)[1] == NONE:
+        if status == IN_ERROR or sql is outcome.NUMBER or signals.subject(sql)[1] == NONE:
             return ""
         connection.is_limited = True
         return f"SET LOCAL statement_timeout = {milliseconds(until - monotonic())};"
@@ -347,7 +422,7 @@ class Database(peewee.PostgresqlDatabase):
         until = limits.deadline()
         if until == math.inf:
             return math.inf if self._deployers and self.is_deploying() else now + self._patience
-        if until <= now and signals.subject(sql)[1] != NONE:
+        if until <= now and sql is not outcome.NUMBER and signals.subject(sql)[1] != NONE:
             raise StatementTimeout("The time limit was over before the statement; it was not sent.")
         return max(until, now) + GRACE
 
@@ -364,6 +439,7 @@ class Database(peewee.PostgresqlDatabase):
         if opening:
             before = "".join([f"{block.opening_sql};" for block in opening]) + limit_sql
             _mark(opening, sent=True)  # here, so that an interrupt leads to a needless ROLLBACK
+        inside = bool(opening) or self._status() in (IN_TRANSACTION, IN_ERROR)
         cursor: Any = None
         connection: Any = None
         failure: BaseException | None = None
@@ -388,6 +464,8 @@ class Database(peewee.PostgresqlDatabase):
                 failure = no_answer(seconds)
             else:
                 failure = translate(failure, self.driver, connection or self._state.conn) or failure
+        if failure is not None:
+            _judge(failure, sql, connection, inside=inside)
         if connection is None or isinstance(failure, InvalidValue):  # nothing was sent
             _mark(opening or (), sent=False)
             raise failure or AssertionError
@@ -408,6 +486,8 @@ class Database(peewee.PostgresqlDatabase):
         return cursor
 
     def _tell(self, sql: str, params: Any, seconds: float, failure: BaseException | None) -> None:
+        if sql is outcome.NUMBER or sql is outcome.SERVER:
+            return  # asked by us, not by the service
         if _is_debugging(logging.DEBUG):
             logger.debug("%.6fs %s", seconds, sql)  # never the parameters: they are data
         signals.tell(sql, seconds, failure)
@@ -426,6 +506,13 @@ class Database(peewee.PostgresqlDatabase):
         block = self._block
         if self.audited and block is not None and acting.telling(block, self._state.conn, ""):
             self.statement("SELECT 1")
+
+    def _learn_server(self, connection: Any) -> None:
+        """Once for each connection, before its first transaction."""
+        row = None
+        with suppress(QueryError):
+            row = self._run(connection.cursor, outcome.SERVER, None).fetchone()
+        connection.server = row[0] if row else None
 
     def connection(self) -> Any:
         """The driver's connection of this thread, inside the transaction that is running."""
@@ -474,22 +561,72 @@ class Database(peewee.PostgresqlDatabase):
         if not waiting or waiting[0].is_savepoint:
             self.statement(sql)
 
+    def transaction_id(self) -> str | None:
+        """What ``outcome_of`` asks by; None as long as the transaction has written nothing."""
+        server: str | None = getattr(self._state.conn, "server", None)
+        if server is None:
+            return None
+        (number,) = self._send(outcome.NUMBER, None).fetchone()
+        return f"{server}/{number}" if number else None
+
+    def outcome_of(self, transaction_id: str, timeout: float = 10.0) -> Outcome:
+        """What became of a transaction: "applied", "not applied" or "unknown".
+
+        ``transaction_id`` is that of a ``CommitUnknown``, also of another process. See
+        ``CommitUnknown.find_out``. Raises ``InvalidValue`` for what is no such id.
+        """
+        return outcome.ask(self, transaction_id, timeout)
+
+    def connection_broke(self) -> bool:
+        """Whether this thread's connection broke, so that the server gave up its transaction."""
+        connection = self._state.conn
+        return connection is not None and bool(connection.closed)
+
     def transaction_failed(self) -> bool:
         """Whether a statement of the running transaction failed, so that it can't commit."""
+        return self._status() == IN_ERROR
+
+    def transaction_is_open(self) -> bool:
+        """Whether the server waits for statements of a transaction."""
+        return self._status() in (IN_TRANSACTION, IN_ERROR)
+
+    def _status(self) -> int | None:
         connection = self._state.conn
         if connection is None or connection.closed:
-            return False
-        return bool(connection.get_transaction_status() == IN_ERROR)
+            return None
+        return int(connection.get_transaction_status())
 
     def transaction(
-        self, isolation: Isolation | None = None, *, read_only: bool = False
+        self, isolation: Isolation | None = None, *, read_only: bool = False, track: bool = True
     ) -> Transaction:
         """A transaction block on this database; inside another block a savepoint."""
-        return Transaction(self, isolation, read_only=read_only)
+        return Transaction(self, isolation, read_only=read_only, track=track)
 
-    def atomic(self, isolation: Isolation | None = None, *, read_only: bool = False) -> Transaction:
+    def atomic(
+        self, isolation: Isolation | None = None, *, read_only: bool = False, track: bool = True
+    ) -> Transaction:
         """The same as ``transaction``; Peewee's name for it."""
-        return Transaction(self, isolation, read_only=read_only)
+        return Transaction(self, isolation, read_only=read_only, track=track)
+
+    def manual_commit(self) -> ManualCommit:
+        """A block whose BEGIN, COMMIT and ROLLBACK are sent by hand, on one connection."""
+        return ManualCommit(self)
+
+    def leave(self, block: object, *, disconnect: bool) -> None:
+        """Take a block off this thread's stack; after an interrupt again, which is no harm.
+
+        A connection whose transaction nobody ended by then is closed, as is one in the middle of
+        a statement.
+        """
+        state = self._state
+        if block in state.transactions:
+            del state.transactions[state.transactions.index(block) :]
+        if state.transactions or state.closed:
+            return
+        if not _is_idle(state.conn):
+            state.conn.close()
+        if disconnect:
+            self.close()
 
     def savepoint(self) -> Transaction:
         """A block inside a running transaction."""

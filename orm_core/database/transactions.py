@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from orm_core.database.acting import UNKNOWN, Acting
 from orm_core.errors import (
     CommitUnknown,
-    ConnectionLost,
+    Outcome,
+    QueryError,
     StaleTransaction,
     TransactionAborted,
     TransactionError,
@@ -46,7 +47,12 @@ class Transaction(ContextDecorator):
     """
 
     def __init__(
-        self, database: Database, isolation: Isolation | None = None, *, read_only: bool = False
+        self,
+        database: Database,
+        isolation: Isolation | None = None,
+        *,
+        read_only: bool = False,
+        track: bool = True,
     ) -> None:
         if isolation is not None and isolation not in _ISOLATION_LEVELS:
             raise TransactionError(
@@ -55,12 +61,18 @@ class Transaction(ContextDecorator):
         self._database = database
         self._isolation: Isolation | None = isolation
         self._read_only = read_only
+        self._track = track
         self._thread: int | None = None
         self._savepoint: str | None = None
         self._outer: Transaction = self
         self._connected_here = False
         self._callbacks: list[Callable[[], object]] = []
         self._open = False
+        #: whether a block inside could not be undone, so that nothing may be committed
+        self._is_doomed = False
+        self._outcome: Outcome = "not applied"
+        #: whether ``commit()`` was called inside, so that it can't be undone as a whole
+        self.has_committed = False
         #: whether its BEGIN or SAVEPOINT is under way
         self.sent: bool = False
         #: who acts, as the server was told last in this block; None when it was told nothing
@@ -71,7 +83,9 @@ class Transaction(ContextDecorator):
         return f"<{kind} {'open' if self._open else 'closed'}>"
 
     def _recreate_cm(self) -> Transaction:
-        return Transaction(self._database, self._isolation, read_only=self._read_only)
+        return Transaction(
+            self._database, self._isolation, read_only=self._read_only, track=self._track
+        )
 
     # -- use inside the block ---------------------------------------------------------------
 
@@ -79,6 +93,18 @@ class Transaction(ContextDecorator):
     def is_savepoint(self) -> bool:
         """Whether this block is inside another."""
         return self._savepoint is not None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of it, also after an interrupt; "not applied" while it runs."""
+        if self._savepoint and self._outcome == "applied":
+            return self._outer.outcome
+        return self._outcome
+
+    @property
+    def is_tracked(self) -> bool:
+        """Whether its number is asked before COMMIT, to find out what became of it."""
+        return self._track and not self._read_only and not self._savepoint
 
     @property
     def opening_sql(self) -> str:
@@ -143,13 +169,14 @@ class Transaction(ContextDecorator):
             self._release()
             return
         callbacks, self._callbacks = self._callbacks, []
+        self.has_committed = True
         try:
             self._commit()
         finally:
             # Also after a COMMIT that failed, so that what follows is not committed one by one.
             self.sent = not begin
             self.told = None
-        _run(callbacks)
+        _call(callbacks)
 
     def _check_innermost(self) -> None:
         self.check()
@@ -169,15 +196,20 @@ class Transaction(ContextDecorator):
     def __enter__(self) -> Transaction:
         if self._thread is not None:
             raise StaleTransaction("A transaction block is entered once; make a new one.")
-        depth = self._database.transaction_depth()
-        if depth:
-            self._enter_savepoint(depth)
-        else:
-            self._enter_transaction()
         self._thread = threading.get_ident()
-        self._open = True
-        self._database.push_transaction(self)
-        return self
+        try:
+            depth = self._database.transaction_depth()
+            if depth:
+                self._enter_savepoint(depth)
+            else:
+                self._connected_here = self._database.is_closed()
+                self._database.connect(reuse_if_open=True)
+            self._open = True
+            self._database.push_transaction(self)
+            return self
+        except BaseException:
+            self._leave()
+            raise
 
     def _enter_savepoint(self, depth: int) -> None:
         if self._isolation or self._read_only:
@@ -192,45 +224,44 @@ class Transaction(ContextDecorator):
         self._outer = outer
         self.told = outer.told
 
-    def _enter_transaction(self) -> None:
-        self._connected_here = self._database.connect(reuse_if_open=True)
-
     def __exit__(
         self,
         exc_type: type[BaseException] | None,
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._leave_stack()
-        self._open = False
-        if self._savepoint:
-            self._exit_savepoint(failed=exc is not None)
-            return
+        in_order = True
         try:
-            if exc is None:
-                self._commit()
-            else:
+            in_order = self._database.top_transaction() is self
+            if not in_order:
+                raise StaleTransaction(
+                    "Transaction blocks were left in another order, or on another thread, than "
+                    "they were entered."
+                )
+            if exc is not None:
                 self._roll_back_quietly()
-        finally:
-            self._disconnect()
-        if exc is None:
-            _run(self._callbacks)
+            elif self._savepoint:
+                self._commit_savepoint()
+            else:
+                self._commit()
+            self._leave()
+        except BaseException as error:
+            if in_order:
+                self._outer._is_doomed |= not isinstance(error, Exception)
+                self._leave()
+            raise
+        if exc is None and not self._savepoint:
+            run_callbacks(self)
 
-    def _leave_stack(self) -> None:
-        if self._database.top_transaction() is not self:
-            raise StaleTransaction(
-                "Transaction blocks were left in another order, or on another thread, than they "
-                "were entered."
-            )
-        self._database.pop_transaction()
+    def _leave(self) -> None:
+        """The block is over, whatever happened; twice is no harm."""
+        self._open = False
+        self._database.leave(self, disconnect=self._connected_here)
 
-    def _exit_savepoint(self, *, failed: bool) -> None:
-        if not failed and self._database.transaction_failed():
+    def _commit_savepoint(self) -> None:
+        if self._is_doomed or self._database.transaction_failed():
             self._roll_back_quietly()
             raise _aborted("savepoint")
-        if failed:
-            self._roll_back_quietly()
-            return
         self._release()
 
     def _release(self) -> None:
@@ -239,25 +270,54 @@ class Transaction(ContextDecorator):
             self._database.statement(f"RELEASE SAVEPOINT {self._savepoint}")
             self.sent = False
             self._outer.told = self.told
+        self._outcome = "applied"  # if the block around it is
         self._outer._callbacks.extend(self._callbacks)
         self._callbacks.clear()
 
     def _commit(self) -> None:
         if not self.sent:
+            self._outcome = "applied"
             return
-        if self._database.transaction_failed():
+        if (
+            self._is_doomed
+            or self._database.connection_broke()
+            or self._database.transaction_failed()
+        ):
             self._roll_back_quietly()
             raise _aborted("transaction")
         try:
+            # Also tells, before COMMIT is sent, whether there is still somebody to send it to.
+            number = self._database.transaction_id() if self.is_tracked else None
+        except BaseException:
+            self._roll_back_quietly()
+            raise
+        self._outcome = "unknown"
+        try:
             self._database.statement("COMMIT")
-        except ConnectionLost:
-            lost = CommitUnknown(
-                "The connection broke during COMMIT: the server may have committed or not. Look "
-                "for a row that the transaction wrote before you repeat it."
-            )
-        else:
+            self._outcome = "applied"
             return
-        raise lost
+        except QueryError as error:
+            if error.outcome != "unknown":
+                self._outcome = "not applied"
+                raise
+            unknown = self._commit_unknown(number)
+        except BaseException as interrupt:
+            if self._outcome == "applied":
+                raise
+            if self._database.transaction_is_open():
+                self._roll_back_quietly()  # it came before COMMIT was sent
+                self._outcome = "not applied"
+                raise
+            raise interrupt from self._commit_unknown(number)
+        raise unknown
+
+    def _commit_unknown(self, number: str | None) -> CommitUnknown:
+        return CommitUnknown(
+            "The connection broke during COMMIT: the server may have committed or not. Ask "
+            "find_out() of this error before you repeat the transaction.",
+            transaction_id=number,
+            ask=self._database.outcome_of,
+        )
 
     def _roll_back_quietly(self) -> None:
         """Roll back; on a broken connection the server did so itself, and the caller's
@@ -273,10 +333,6 @@ class Transaction(ContextDecorator):
         except Exception:
             logger.debug("ROLLBACK failed; the server rolls back by itself.", exc_info=True)
 
-    def _disconnect(self) -> None:
-        if self._connected_here:
-            self._database.close()
-
 
 def unsent(blocks: Sequence[Any]) -> list[Transaction]:
     """The blocks whose BEGIN or SAVEPOINT waits for a statement: the last ones, if any."""
@@ -288,7 +344,13 @@ def unsent(blocks: Sequence[Any]) -> list[Transaction]:
     return waiting
 
 
-def _run(callbacks: list[Callable[[], object]]) -> None:
+def run_callbacks(block: Transaction) -> None:
+    """Call what waits for the COMMIT of this block, which stands."""
+    callbacks, block._callbacks = block._callbacks, []
+    _call(callbacks)
+
+
+def _call(callbacks: list[Callable[[], object]]) -> None:
     for callback in callbacks:
         try:
             callback()

@@ -12,6 +12,8 @@ import math
 import os
 import socket
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
@@ -47,6 +49,15 @@ class Watchdog:
         with self._lock:  # it may be cut at this moment
             self._overdue_at.pop(id(connection), None)
         return bool(connection.was_cut)
+
+    @contextmanager
+    def watching(self, connection: Any, deadline: float) -> Generator[None]:
+        """Cut the connection at ``deadline`` unless the block is over by then."""
+        self.watch(connection, deadline)
+        try:
+            yield
+        finally:
+            self.clear(connection)
 
     def _wake(self, deadline: float) -> None:
         with self._lock:

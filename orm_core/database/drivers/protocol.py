@@ -17,6 +17,7 @@ from typing import Any, Final, Protocol
 
 #: what ``get_transaction_status`` answers: PGTransactionStatusType of libpq
 IDLE: Final = 0
+ACTIVE: Final = 1
 IN_TRANSACTION: Final = 2
 IN_ERROR: Final = 3
 
