@@ -230,31 +230,30 @@ class Transaction(ContextDecorator):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        in_order = True
         try:
-            in_order = self._database.top_transaction() is self
-            if not in_order:
-                raise StaleTransaction(
-                    "Transaction blocks were left in another order, or on another thread, than "
-                    "they were entered."
-                )
+            if self._thread != threading.get_ident():
+                raise _out_of_order("on another thread")
             if exc is not None:
                 self._roll_back_quietly()
+            elif self._database.top_transaction() is not self:
+                raise _out_of_order("in another order")
             elif self._savepoint:
                 self._commit_savepoint()
             else:
                 self._commit()
             self._leave()
         except BaseException as error:
-            if in_order:
-                self._outer._is_doomed |= not isinstance(error, Exception)
-                self._leave()
+            if isinstance(error, StaleTransaction) or not isinstance(error, Exception):
+                self._outer._is_doomed = True  # a savepoint may stand that was to be undone
+            self._leave()
             raise
         if exc is None and not self._savepoint:
             run_callbacks(self)
 
     def _leave(self) -> None:
         """The block is over, whatever happened; twice is no harm."""
+        if self._thread != threading.get_ident():
+            return
         self._open = False
         self._database.leave(self, disconnect=self._connected_here)
 
@@ -356,6 +355,12 @@ def _call(callbacks: list[Callable[[], object]]) -> None:
             callback()
         except Exception:
             logger.exception("An on_commit callback failed; the transaction is committed.")
+
+
+def _out_of_order(how: str) -> StaleTransaction:
+    return StaleTransaction(
+        f"Transaction blocks were left {how} than they were entered; what they did is rolled back."
+    )
 
 
 def _aborted(kind: str) -> TransactionAborted:

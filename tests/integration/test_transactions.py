@@ -365,16 +365,36 @@ def test_a_block_is_entered_once(clone_db):
     assert stored() == ["a"]
 
 
-def test_blocks_that_end_in_another_order_are_refused(clone_db):
+def test_blocks_that_end_in_another_order_are_refused_and_rolled_back(clone_db):
     outer, inner = transaction(), transaction()
     outer.__enter__()
     inner.__enter__()
+    add("a")
     with pytest.raises(StaleTransaction, match="order"):
         outer.__exit__(None, None, None)
-    inner.__exit__(None, None, None)
-    db.pop_transaction()
-    db.rollback()
-    db.close()
+    with pytest.raises(StaleTransaction, match="order"):
+        inner.__exit__(None, None, None)
+    add("b")
+    assert (stored(), db.pool_stats().in_use) == (["b"], 0)
+
+
+def test_a_block_that_another_thread_ends_goes_on(clone_db):
+    with transaction() as tx:
+        add("a")
+        for failure in (None, Oops()):
+            error = in_thread(lambda failure=failure: tx.__exit__(type(failure), failure, None))
+            assert "another thread" in str(error)
+        add("b")
+    assert stored() == ["a", "b"]
+
+
+def test_an_inner_block_that_was_never_left_falls_with_the_outer_one(clone_db):
+    with pytest.raises(Oops), transaction():
+        transaction().__enter__()
+        add("a")
+        raise Oops
+    add("b")
+    assert stored() == ["b"]
 
 
 def test_a_transaction_belongs_to_its_thread(clone_db):
