@@ -258,8 +258,8 @@ class Pool:
         queue = self._queue
         while queue:
             lease = queue[0]
-            ready: Any = lease.ready
-            if not ready.is_set():
+            ready = lease.ready
+            if ready is not None and not ready.is_set():
                 if lease.place is None:
                     lease.place = self._free_place()
                 if lease.place is None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import peewee
@@ -19,6 +20,7 @@ from domains.users import User
 from orm_core import (
     ConnectionFailed,
     ConnectionLost,
+    InvalidValue,
     OrmCoreError,
     PoolClosed,
     PoolTimeout,
@@ -32,6 +34,7 @@ from orm_core import (
 from orm_core.database import pool as pool_module
 from orm_core.database.pool import Pool, PoolOptions
 from orm_core.database.pool_stats import PoolStats
+from orm_core.metrics import PoolCollector
 
 Point = Callable[..., None]
 
@@ -584,6 +587,214 @@ def test_initializing_anew_closes_what_was_open(point, orm_core_worker_url):
 def _is_alive(cursor: Any, pid: int) -> bool:
     cursor.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", (pid,))
     return cursor.fetchone() is not None
+
+
+# What the pool tells
+
+
+def test_a_pool_that_is_exhausted_says_who_holds_its_connections(point):
+    point(size=1, pool_timeout=0.05)
+    with db.connection_context(), threads(lambda: db.execute_sql("SELECT 1")) as results:
+        until(lambda: results[0] is not None, "it gave up")
+    assert "MainThread for 0." in str(results[0])
+    assert "ORM_CORE_POOL_DEBUG" in str(results[0])
+    assert __file__ not in str(results[0])
+
+
+def test_in_debug_mode_it_says_which_line_took_each(point):
+    point(size=1, pool_timeout=0.05, pool_debug=True)
+    with db.connection_context(), threads(lambda: db.execute_sql("SELECT 1")) as results:
+        (holder,) = db.pool_stats().holders
+        until(lambda: results[0] is not None, "it gave up")
+    assert f"taken at {__file__}:" in str(results[0])
+    assert "in test_in_debug_mode_it_says_which_line_took_each" in str(results[0])
+    assert holder.thread == "MainThread"
+    assert holder.site is not None
+    assert holder.site in str(results[0])
+
+
+def test_in_debug_mode_the_log_says_which_line_lost_a_connection(point, caplog):
+    point(pool_debug=True)
+
+    def take_and_die() -> None:
+        db.connect()
+
+    with threads(take_and_die):
+        pass
+    assert db.pool_stats() == PoolStats(10, 0, 0, 0)
+    assert f"taken at {__file__}:" in caplog.text
+    assert "in take_and_die" in caplog.text
+
+
+def test_a_lease_that_is_dropped_gives_its_place_back(point, caplog):
+    point(size=1)
+    db.pool.acquire()
+    connect_db()
+    assert db.pool_stats().closed["lost"] == 1
+    assert "held by the thread MainThread" in caplog.text
+
+
+def test_the_statistics_count_from_the_start(point):
+    point(size=1, pool_timeout=0.05)
+    with db.connection_context(), threads(lambda: db.execute_sql("SELECT 1")):
+        pass
+    db.connect()
+    kill(backend())
+    with pytest.raises(ConnectionLost):
+        db.execute_sql("SELECT 1")
+    db.close()
+    connect_db()
+    close_db()
+    stats = db.pool_stats()
+    assert (stats.opened, stats.taken, stats.waits, stats.timeouts) == (2, 3, 1, 1)
+    assert stats.closed == {"broken": 1, "expired": 0, "closed": 1, "lost": 0}
+    assert 0.04 < stats.longest_wait == stats.waited < DEADLINE
+
+
+def test_who_waited_is_counted_with_the_seconds(point):
+    point(size=1)
+    db.connect()
+    with threads(backend):
+        until(lambda: db.pool_stats().waiting == 1, "it waits")
+        db.close()
+    stats = db.pool_stats()
+    assert (stats.waits, stats.timeouts, sum(stats.wait_counts)) == (1, 0, 1)
+
+
+def test_prometheus_sees_the_waits_and_why_connections_were_closed(point):
+    point()
+    for _ in range(3):
+        connect_db()
+    close_db()
+    families = {family.name: family for family in PoolCollector().collect()}
+    waits = {sample.name: sample for sample in families["db_connection_wait_seconds"].samples}
+    assert waits["db_connection_wait_seconds_count"].value == 3
+    assert waits["db_connection_wait_seconds_sum"].value == 0
+    closed = families["db_connections_closed"].samples
+    assert {one.labels["reason"]: one.value for one in closed if one.value} == {"closed": 1}
+    assert families["db_connections_opened"].samples[0].value == 1
+
+
+# The life of a connection
+
+
+def test_a_connection_is_replaced_when_it_is_too_old(point):
+    point(pool_max_lifetime=0.01)
+    first = backend()
+    time.sleep(0.02)
+    assert backend() != first
+    assert db.pool_stats().closed["expired"] >= 1
+
+
+def test_the_ages_at_which_connections_are_replaced_differ(point):
+    point(pool_max_lifetime=1000)
+    leases = [db.pool.acquire() for _ in range(5)]
+    ages = [lease.place.expires_at - time.monotonic() for lease in leases if lease.place]
+    assert len(set(ages)) == 5
+    assert all(790 < age <= 1000 for age in ages)
+    for lease in leases:
+        lease.end()
+
+
+def leave_traces() -> None:
+    with db.connection_context():
+        db.execute_sql("SET search_path TO pg_catalog")
+        db.execute_sql("SET work_mem TO '7MB'")
+        db.execute_sql("CREATE TEMP TABLE IF NOT EXISTS left_over (line text)")
+        db.execute_sql("SELECT pg_advisory_lock(7)")
+        db.execute_sql("PREPARE mine AS SELECT 1")
+
+
+def traces() -> list[Any]:
+    with db.connection_context():
+        return [
+            db.execute_sql("SHOW search_path").fetchone()[0] == "pg_catalog",
+            db.execute_sql("SHOW work_mem").fetchone()[0] == "7MB",
+            db.execute_sql("SELECT to_regclass('pg_temp.left_over') IS NOT NULL").fetchone()[0],
+            db.execute_sql("SELECT count(*) > 0 FROM pg_locks WHERE objid = 7").fetchone()[0],
+            db.execute_sql("SELECT count(*) > 0 FROM pg_prepared_statements").fetchone()[0],
+        ]
+
+
+def test_what_a_user_leaves_in_a_session_stays_by_default(point):
+    point()
+    leave_traces()
+    assert traces() == [True] * 5
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+def test_with_discard_the_next_user_gets_a_fresh_session(point, prepare):
+    point(pool_reset="discard", prepare=prepare)
+    first = backend()
+    for _ in range(3):
+        leave_traces()
+        assert traces() == [False] * 5
+        assert db.execute_sql("SHOW timezone").fetchone() == ("UTC",)
+        assert db.execute_sql("SHOW statement_timeout").fetchone() == ("30s",)
+        with db.connection_context():
+            for _ in range(4):
+                assert User.select().count() == 0
+    assert backend() == first
+
+
+def test_with_discard_a_transaction_left_open_is_rolled_back_too(clone_db, orm_core_server):
+    initialize_db(orm_core_server.url(clone_db.database), pool_reset="discard")
+    db.connect()
+    db.execute_sql("BEGIN")
+    User.create(email="a", first_name="b", provider_account_id="c")
+    db.close()
+    assert User.select().count() == 0
+
+
+# Draining
+
+
+def test_closing_may_wait_for_those_who_use_a_connection(point):
+    point()
+    holder = Holder()
+    with threads(holder):
+        holder.until_it_holds()
+        threading.Timer(0.1, holder.go).start()
+        assert close_db(timeout=DEADLINE) is True
+        assert db.pool_stats() == PoolStats(10, 0, 0, 0)
+
+
+def test_closing_names_those_who_did_not_come_back(point, caplog):
+    point()
+    holder = Holder()
+    with threads(holder):
+        holder.until_it_holds()
+        assert close_db(timeout=0.05) is False
+        holder.go()
+    assert "Still in use after the database was closed: held by the thread Thread-" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [-1, "soon", None, True, float("nan")])
+def test_times_to_wait_are_seconds(point, wrong):
+    point()
+    with pytest.raises(InvalidValue):
+        close_db(timeout=wrong)
+    with pytest.raises(InvalidValue):
+        connect_db(retry_for=wrong)
+
+
+# Fairness
+
+
+def test_fifty_threads_on_ten_connections_get_the_same_number_of_turns(point):
+    point()
+    turns = [0] * 50
+    end = time.monotonic() + 3
+
+    def work(place: int) -> None:
+        while time.monotonic() < end:
+            with db.connection_context():
+                time.sleep(0.05)
+            turns[place] += 1
+
+    with threads(*[partial(work, place) for place in range(50)]):
+        pass
+    assert min(turns) >= sorted(turns)[25] / 2
 
 
 # Forks
