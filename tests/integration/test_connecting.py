@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import secrets
+import signal
 import socket
 import threading
 import time
@@ -30,10 +31,12 @@ from orm_core import (
     connect_db,
     db,
     initialize_db,
+    time_limit,
 )
 from orm_core.database.pool_stats import PoolStats
 
 PASSWORD = secrets.token_urlsafe(18)
+DEADLINE = 60.0
 
 
 @pytest.fixture(autouse=True)
@@ -334,3 +337,62 @@ def test_a_query_that_can_not_connect_fails_like_connect_db(server):
     initialize_db(server.url("shopp", "app"))
     with pytest.raises(DatabaseMissing):
         db.execute_sql("SELECT 1")
+
+
+# Trying again
+
+
+def test_a_server_that_starts_late_is_waited_for(files, caplog):
+    process = files.prepare("late")
+    timer = threading.Timer(0.3, process.start)
+    timer.start()
+    try:
+        initialize_db(process.server.url())
+        connect_db(retry_for=60)
+        assert db.execute_sql("SELECT 1").fetchone() == (1,)
+    finally:
+        close_db()
+        timer.join()
+        process.stop()
+    assert "Trying again in" in caplog.text
+    assert PASSWORD not in caplog.text
+
+
+def test_a_server_that_never_starts_is_told_in_the_end():
+    initialize_db(f"postgresql://app@127.0.0.1:{free_port()}/shop")
+    started = time.monotonic()
+    with pytest.raises(ConnectionRefused):
+        connect_db(retry_for=0.5)
+    assert time.monotonic() - started >= 0.5
+
+
+def test_a_time_limit_ends_the_waiting():
+    initialize_db(f"postgresql://app@127.0.0.1:{free_port()}/shop")
+    with time_limit(0.3), pytest.raises((ConnectionRefused, ConnectTimeout)):
+        connect_db(retry_for=DEADLINE)
+
+
+def test_ctrl_c_ends_the_waiting():
+    initialize_db(f"postgresql://app@127.0.0.1:{free_port()}/shop")
+    threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,)).start()
+    with pytest.raises(KeyboardInterrupt):
+        connect_db(retry_for=DEADLINE)
+    assert db.pool_stats() == PoolStats(10, 0, 0, 0)
+
+
+def test_a_wrong_password_is_not_tried_again(server, caplog):
+    initialize_db(server.url(password="wr0ng-" + PASSWORD))
+    with pytest.raises(AuthenticationFailed):
+        connect_db(retry_for=DEADLINE)
+    assert "Trying again" not in caplog.text
+
+
+@pytest.mark.parametrize("port", ["silent_port", "full_port"])
+def test_connecting_ends_with_the_block_around_it(port, request):
+    port = request.getfixturevalue(port)
+    initialize_db(f"postgresql://app@127.0.0.1:{port}/shop", connect_timeout=20)
+    started = time.monotonic()
+    with time_limit(0.2), pytest.raises(ConnectTimeout, match="time_limit"):
+        connect_db()
+    assert time.monotonic() - started < 15
+    assert db.pool_stats() == PoolStats(10, 0, 0, 0)

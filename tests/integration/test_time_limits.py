@@ -398,3 +398,25 @@ def test_a_result_in_time_is_not_cut(point):
             with time_limit(20):
                 first = backend()
             assert backend() == first
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_limits_work_in_a_forked_child_and_in_its_parent(point):
+    point()
+    with time_limit(20):
+        connect_db()
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            signal.alarm(int(DEADLINE))
+            with db.connection_context(), frozen(backend()), time_limit(0.2):
+                try:
+                    db.execute_sql("SELECT 1")
+                except NoAnswer:
+                    status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    with db.connection_context(), frozen(backend()), time_limit(0.2), pytest.raises(NoAnswer):
+        db.execute_sql("SELECT 1")
