@@ -68,15 +68,6 @@ def _is_idle(connection: Any) -> bool:
     return bool(connection.get_transaction_status() == IDLE)
 
 
-def _surely(step: Callable[[], object]) -> None:
-    """Do what must be done also when an interrupt (Ctrl-C) arrives just then."""
-    try:
-        step()
-    except BaseException:
-        step()
-        raise
-
-
 def _is_refused_in_block(failure: BaseException | None) -> bool:
     """Whether a statement can't run in a transaction, nor in one text with another."""
     return isinstance(failure, QueryError) and failure.sqlstate == ACTIVE_SQL_TRANSACTION
@@ -368,7 +359,11 @@ class Database(peewee.PostgresqlDatabase):
             self.connect()
             return self._send(sql, params)
         finally:
-            _surely(self.close)
+            try:
+                self.close()
+            except BaseException:  # an interrupt (Ctrl-C) that arrived just then
+                self.close()
+                raise
 
     def _send(self, sql: str, params: Any, **cursor_options: Any) -> Any:
         """Send a statement, and with it what opens the blocks that it is the first of."""

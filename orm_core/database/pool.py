@@ -366,7 +366,10 @@ class Pool:
                 self.lost.popleft()
                 self._serve()
             if place.connection is not None:
-                logger.warning("A connection was not given back: %s.", _story(place))
+                told = "Thread %s ended without returning its connection%s."
+                if place.thread.is_alive():
+                    told = "Thread %s lost its connection%s."
+                logger.warning(told, place.thread.name, _taken(place))
             place.close()
 
     # -- the end ----------------------------------------------------------------------------
@@ -402,13 +405,14 @@ class Pool:
         left = retired & self._held
         if left and timeout:
             for place in left:
-                logger.warning("Still in use after the database was closed: %s.", _story(place))
+                name = place.thread.name
+                logger.warning("Thread %s still has its connection%s.", name, _taken(place))
         return not left
 
 
-def _story(place: _Place) -> str:
-    state = "" if place.thread.is_alive() else "ended "
-    return f"held by the {state}thread {holder(place.thread, place.since, place.site)}"
+def _taken(place: _Place) -> str:
+    where = f" at {place.site}" if place.site else ""
+    return f", taken {monotonic() - place.since:.1f} s ago{where}"
 
 
 def _close(connection: Any) -> None:
