@@ -12,7 +12,7 @@ import os
 import re
 import weakref
 from collections.abc import Callable, Iterable
-from contextlib import ContextDecorator, suppress
+from contextlib import ContextDecorator
 from functools import partial
 from time import monotonic
 from types import TracebackType
@@ -35,6 +35,7 @@ from orm_core.database.transactions import Isolation, Transaction, unsent
 from orm_core.database.watchdog import watchdog
 from orm_core.errors import (
     ConfigurationError,
+    ConnectionLost,
     InvalidStatement,
     InvalidValue,
     Outcome,
@@ -505,8 +506,13 @@ class Database(peewee.PostgresqlDatabase):
     def _learn_server(self, connection: Any) -> None:
         """Once for each connection, before its first transaction."""
         row = None
-        with suppress(QueryError):
+        try:
             row = self._run(connection.cursor, outcome.SERVER, None).fetchone()
+        except ConnectionLost as error:
+            error.outcome = "not applied"  # the transaction did not begin
+            raise
+        except QueryError:
+            logger.debug("The server does not tell who it is.", exc_info=True)
         connection.server = row[0] if row else None
 
     def connection(self) -> Any:

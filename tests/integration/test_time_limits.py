@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import psycopg2
@@ -331,24 +331,22 @@ def test_a_call_to_a_frozen_server_ends_by_the_setting(point):
 
 def test_a_commit_that_is_not_answered_is_unknown(clone_db, orm_core_server):
     initialize_db(orm_core_server.url(clone_db.database), statement_timeout=0.3)
-    with within(8), pytest.raises(CommitUnknown), transaction():
-        User.create(email="a", first_name="b", provider_account_id="c")
-        pid = backend()
-        os.kill(pid, signal.SIGSTOP)
-    os.kill(pid, signal.SIGCONT)
-    assert db.pool_stats().in_use == 0
-    connect_db()
+    with ExitStack() as until_the_end:
+        with within(8), pytest.raises(CommitUnknown), transaction(track=False):
+            User.create(email="a", first_name="b", provider_account_id="c")
+            until_the_end.enter_context(frozen(backend()))
+        assert db.pool_stats().in_use == 0
+        connect_db()
 
 
 def test_a_rollback_that_is_not_answered_leaves_the_error_as_it_is(point):
     point(statement_timeout=0.3)
-    with within(8), pytest.raises(ZeroDivisionError), transaction():
-        pid = backend()
-        os.kill(pid, signal.SIGSTOP)
-        raise ZeroDivisionError
-    os.kill(pid, signal.SIGCONT)
-    assert db.pool_stats().in_use == 0
-    connect_db()
+    with ExitStack() as until_the_end:
+        with within(8), pytest.raises(ZeroDivisionError), transaction():
+            until_the_end.enter_context(frozen(backend()))
+            raise ZeroDivisionError
+        assert db.pool_stats().in_use == 0
+        connect_db()
 
 
 def test_a_begin_that_is_not_answered_leaves_the_thread_usable(point):
