@@ -105,8 +105,17 @@ class _ConnectionContext(peewee.ConnectionContext):
             raise
 
     def __exit__(self, *_: object) -> None:
-        self.db._state.ctx.pop()
-        if not self.db._state.ctx and not self.db.in_transaction():
+        try:
+            self._leave()
+        except BaseException:
+            self._leave()
+            raise
+
+    def _leave(self) -> None:
+        contexts = self.db._state.ctx
+        if self in contexts:
+            contexts.remove(self)
+        if not contexts and not self.db.in_transaction():
             self.db.close()
 
 
@@ -135,8 +144,10 @@ class ManualCommit(ContextDecorator):
         try:
             if self._database.transaction_is_open():
                 self._database.statement("ROLLBACK")
-        finally:
             self._database.leave(self, disconnect=self._connected_here)
+        except BaseException:
+            self._database.leave(self, disconnect=self._connected_here)
+            raise
 
 
 class Database(peewee.PostgresqlDatabase):
@@ -307,7 +318,12 @@ class Database(peewee.PostgresqlDatabase):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._state.ctx.pop().__exit__(exc_type, exc, traceback)
+        try:
+            self._state.ctx[-1].__exit__(exc_type, exc, traceback)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.leave(self.top_transaction(), disconnect=not self._state.ctx[1:])
+            raise
 
     def connection_context(self) -> peewee.ConnectionContext:
         """A block that holds one connection; inside another, or a transaction, the same one."""
@@ -358,13 +374,12 @@ class Database(peewee.PostgresqlDatabase):
             return self._send(sql, params, **cursor_options)
         try:
             self.connect()
-            return self._send(sql, params)
-        finally:
-            try:
-                self.close()
-            except BaseException:  # an interrupt (Ctrl-C) that arrived just then
-                self.close()
-                raise
+            cursor = self._send(sql, params)
+            self.close()
+            return cursor
+        except BaseException:
+            self.close()
+            raise
 
     def _send(self, sql: str, params: Any, **cursor_options: Any) -> Any:
         """Send a statement, and with it what opens the blocks that it is the first of."""
@@ -622,6 +637,8 @@ class Database(peewee.PostgresqlDatabase):
         state = self._state
         if block in state.transactions:
             del state.transactions[state.transactions.index(block) :]
+        if block in state.ctx:
+            state.ctx.remove(block)
         if state.transactions or state.closed:
             return
         if not _is_idle(state.conn):

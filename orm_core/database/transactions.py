@@ -231,7 +231,7 @@ class Transaction(ContextDecorator):
         traceback: TracebackType | None,
     ) -> None:
         try:
-            if self._thread != threading.get_ident():
+            if not self._is_mine:
                 raise _out_of_order("on another thread")
             if exc is not None:
                 self._roll_back_quietly()
@@ -243,16 +243,21 @@ class Transaction(ContextDecorator):
                 self._commit()
             self._leave()
         except BaseException as error:
-            if isinstance(error, StaleTransaction) or not isinstance(error, Exception):
+            is_sure = isinstance(error, Exception) and not isinstance(error, StaleTransaction)
+            if self._is_mine and not is_sure:
                 self._outer._is_doomed = True  # a savepoint may stand that was to be undone
             self._leave()
             raise
         if exc is None and not self._savepoint:
             run_callbacks(self)
 
+    @property
+    def _is_mine(self) -> bool:
+        return self._thread == threading.get_ident()
+
     def _leave(self) -> None:
         """The block is over, whatever happened; twice is no harm."""
-        if self._thread != threading.get_ident():
+        if not self._is_mine:
             return
         self._open = False
         self._database.leave(self, disconnect=self._connected_here)
