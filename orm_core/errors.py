@@ -82,6 +82,10 @@ class ServerUnavailable(ConnectionFailed):
     """The server is starting, stopping or has no connection left."""
 
 
+class ConnectionInUse(OrmCoreError, peewee.OperationalError):
+    """Another asyncio task holds the connection of this thread; see ``orm_core.aio``."""
+
+
 class PoolTimeout(OrmCoreError, peewee.OperationalError):
     """No connection of the pool came free in time."""
 

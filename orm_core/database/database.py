@@ -31,11 +31,13 @@ from orm_core.database.opening import open_in_time
 from orm_core.database.pool import PATIENCE, Lease, Pool, PoolOptions, Reset
 from orm_core.database.pool_stats import PoolStats
 from orm_core.database.prepared import execute_compiled
+from orm_core.database.tasks import current_task
 from orm_core.database.transactions import Isolation, Transaction, unsent
 from orm_core.database.watchdog import watchdog
 from orm_core.errors import (
     ConfigurationError,
     ConnectionLost,
+    ConnectionInUse,
     InvalidStatement,
     InvalidValue,
     Outcome,
@@ -97,6 +99,7 @@ class _ConnectionContext(peewee.ConnectionContext):
 
     def __enter__(self) -> None:
         was_closed = self.db.is_closed()
+        self.db.check_task()
         try:
             super().__enter__()
         except BaseException:
@@ -125,6 +128,7 @@ class ManualCommit(ContextDecorator):
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connected_here = False
+        self.task = current_task()
 
     def _recreate_cm(self) -> ManualCommit:
         return ManualCommit(self._database)
@@ -251,6 +255,7 @@ class Database(peewee.PostgresqlDatabase):
                 "The database is not initialized: call initialize_db(url) before the first query."
             )
         if not self.is_closed():
+            self.check_task()
             if reuse_if_open:
                 self._replace_broken()
                 return False
@@ -260,10 +265,39 @@ class Database(peewee.PostgresqlDatabase):
         try:
             state.lease = lease = self.pool.acquire()
             state.set_connection(lease.connection)
+            state.task = current_task()
             return True
         except BaseException:
             self.close()
             raise
+
+    def check_task(self) -> None:
+        """Raise ``ConnectionInUse`` when another asyncio task holds this thread's connection."""
+        state = self._state
+        if state.closed:
+            return
+        top = state.transactions[-1] if state.transactions else state
+        holder = getattr(top, "task", None)
+        if holder is not None and holder is not current_task() and not holder.done():
+            raise ConnectionInUse(
+                "Another asyncio task holds the connection of this thread, so this call would take "
+                "part in its transaction. Run calls by orm_core.aio: await aio.run(...), async "
+                "with aio.transaction()."
+            )
+
+    def check_task(self) -> None:
+        """Raise ``ConnectionInUse`` when another asyncio task holds this thread's connection."""
+        state = self._state
+        if state.closed:
+            return
+        top = state.transactions[-1] if state.transactions else state
+        holder = getattr(top, "task", None)
+        if holder is not None and holder is not current_task() and not holder.done():
+            raise ConnectionInUse(
+                "Another asyncio task holds the connection of this thread, so this call would take "
+                "part in its transaction. Run calls by orm_core.aio: await aio.run(...), async "
+                "with aio.transaction()."
+            )
 
     def _replace_broken(self) -> None:
         """A connection that broke earlier in this block is exchanged, outside transactions."""
@@ -367,6 +401,7 @@ class Database(peewee.PostgresqlDatabase):
             self.begin_deploy()
         state = self._state
         if not state.closed:
+            self.check_task()
             if state.conn.closed:
                 self._replace_broken()
             return self._send(sql, params, **cursor_options)
@@ -533,12 +568,14 @@ class Database(peewee.PostgresqlDatabase):
     def connection(self) -> Any:
         """The driver's connection of this thread, inside the transaction that is running."""
         if not self.is_closed():
+            self.check_task()
             self._open_for_driver()
         return super().connection()
 
     def cursor(self, named_cursor: str | None = None) -> Any:
         """A cursor of the driver, inside the transaction that is running."""
         if not self.is_closed():
+            self.check_task()
             self._open_for_driver()
         return super().cursor(named_cursor)
 

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from orm_core.database.acting import UNKNOWN, Acting
+from orm_core.database.tasks import current_task
 from orm_core.errors import (
     CommitUnknown,
     Outcome,
@@ -63,6 +64,8 @@ class Transaction(ContextDecorator):
         self._read_only = read_only
         self._track = track
         self._thread: int | None = None
+        #: the asyncio task that entered it
+        self.task: object | None = None
         self._savepoint: str | None = None
         self._outer: Transaction = self
         self._connected_here = False
@@ -198,6 +201,8 @@ class Transaction(ContextDecorator):
             raise StaleTransaction("A transaction block is entered once; make a new one.")
         self._thread = threading.get_ident()
         try:
+            self._database.check_task()
+            self.task = current_task()
             depth = self._database.transaction_depth()
             if depth:
                 self._enter_savepoint(depth)

@@ -1,0 +1,17 @@
+"""Which asyncio task runs on this thread; asyncio is not imported for it."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+
+def current_task() -> Any:
+    """The task that is running, None outside an event loop."""
+    asyncio = sys.modules.get("asyncio")
+    try:
+        if asyncio is None or asyncio._get_running_loop() is None:
+            return None
+        return asyncio.current_task()
+    except AttributeError:  # another thread is importing it
+        return None
