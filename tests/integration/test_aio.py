@@ -1,7 +1,5 @@
 """Services from asyncio: in threads, never two tasks in one transaction by accident."""
 
-
-
 from __future__ import annotations
 
 import asyncio
