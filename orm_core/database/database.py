@@ -36,8 +36,8 @@ from orm_core.database.transactions import Isolation, Transaction, unsent
 from orm_core.database.watchdog import watchdog
 from orm_core.errors import (
     ConfigurationError,
-    ConnectionLost,
     ConnectionInUse,
+    ConnectionLost,
     InvalidStatement,
     InvalidValue,
     Outcome,
@@ -270,20 +270,6 @@ class Database(peewee.PostgresqlDatabase):
         except BaseException:
             self.close()
             raise
-
-    def check_task(self) -> None:
-        """Raise ``ConnectionInUse`` when another asyncio task holds this thread's connection."""
-        state = self._state
-        if state.closed:
-            return
-        top = state.transactions[-1] if state.transactions else state
-        holder = getattr(top, "task", None)
-        if holder is not None and holder is not current_task() and not holder.done():
-            raise ConnectionInUse(
-                "Another asyncio task holds the connection of this thread, so this call would take "
-                "part in its transaction. Run calls by orm_core.aio: await aio.run(...), async "
-                "with aio.transaction()."
-            )
 
     def check_task(self) -> None:
         """Raise ``ConnectionInUse`` when another asyncio task holds this thread's connection."""
