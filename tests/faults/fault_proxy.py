@@ -48,6 +48,7 @@ class FaultProxy:
         self.rule: Rule | None = None
         self._target = target
         self._flows = {sender: threading.Event() for sender in SENDERS}
+        self._serves_new = threading.Event()
         self._links: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -60,8 +61,13 @@ class FaultProxy:
         for sender in senders or SENDERS:
             self._flows[sender].clear()
 
+    def hang(self) -> None:
+        """Take new connections, and do nothing with them."""
+        self._serves_new.clear()
+
     def thaw(self) -> None:
         """Pass everything on again, what was held back first."""
+        self._serves_new.set()
         for flow in self._flows.values():
             flow.set()
 
@@ -92,6 +98,7 @@ class FaultProxy:
                 threading.Thread(target=self._open, args=(client,), daemon=True).start()
 
     def _open(self, client: socket.socket) -> None:
+        self._serves_new.wait()
         try:
             server = socket.create_connection(self._target)
         except OSError:

@@ -69,10 +69,10 @@ def transfer(token: str, between: Callable[[], object] = bool) -> None:
         Credits.create({"token": token}, tx=tx)
 
 
-def outcome_of(token: str) -> str:
+def outcome_of(token: str, between: Callable[[], object] = bool) -> str:
     """Transfer, and answer what a caller can tell from it."""
     try:
-        transfer(token)
+        transfer(token, between)
     except CommitUnknown:
         return UNKNOWN
     except OrmCoreError:
@@ -119,6 +119,15 @@ class Truth:
             if not agrees(outcome, halves):
                 found.append((token, outcome, halves))
         return found
+
+    def strangers(self, told: Iterable[tuple[str, str]]) -> set[str]:
+        """The tokens that are there, and that nobody wrote."""
+        there = self.rows("SELECT token FROM debits UNION SELECT token FROM credits")
+        return {token for (token,) in there} - {token for token, _ in told}
+
+    def forget(self) -> None:
+        """Begin with empty tables."""
+        self.rows("TRUNCATE debits, credits; SELECT 1")
 
     def wait_for_writers(self) -> None:
         """Wait until the server has noticed that clients are gone, and ended what they began."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from contextlib import suppress
 
 import pytest
-from concurrency import threads, until
+from concurrency import DEADLINE, threads, until
 from fault_proxy import Do
 from ledger import (
     APPLIED,
@@ -35,13 +34,6 @@ ENDINGS = {KILL: None, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 def end(server, how: str) -> None:
     given = ENDINGS[how]
     server.kill() if given is None else server.stop(given)
-
-
-def is_there_again() -> bool:
-    with suppress(OrmCoreError):
-        connect_db()
-        return True
-    return False
 
 
 @pytest.mark.parametrize("how", ENDINGS)
@@ -131,14 +123,14 @@ def test_idle_connections_that_a_restart_ended_fail_no_statement(point, server):
         transfer(new_token())
 
 
-def test_a_service_that_starts_before_the_server_is_told_so_and_starts_later(point, server):
+def test_a_service_that_starts_five_seconds_before_the_server_waits_for_it(point, server):
     server.stop()
     point()
     with pytest.raises(ConnectionFailed):
         connect_db()
-    timer = threading.Timer(0.5, server.start)
+    timer = threading.Timer(5, server.start)
     timer.start()
-    until(is_there_again, "it starts")
+    connect_db(retry_for=DEADLINE)
     timer.join()
     assert outcome_of(new_token()) == APPLIED
 

@@ -14,10 +14,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import pytest
 from concurrency import DEADLINE
 from conftest import PLAIN
-from ledger import APPLIED, DATABASE, UNKNOWN, Debits, Truth, agrees, new_token, outcome_of
+from ledger import APPLIED, DATABASE, UNKNOWN, Truth, agrees, new_token, outcome_of
 
 import orm_core.database
 from orm_core import connect_db, db
@@ -87,17 +86,11 @@ def what_is_wrong(truth: Truth) -> list[str]:
     return found
 
 
-def create_one(token: str) -> str:
-    Debits.create({"token": token})
-    return APPLIED
-
-
-@pytest.mark.parametrize("idle", [True, False], ids=["idle connection", "new connection"])
-def test_an_interrupt_at_any_call_of_a_transaction_leaves_nothing_half_open(point, truth, idle):
+def test_an_interrupt_at_any_call_of_a_transfer_leaves_nothing_half_open(point, truth):
     point(pool_size=2, pool_timeout=1)
     wrong: list[tuple[str, Any]] = []
     for number in range(1, 1000):
-        connect_db() if idle else db.close_all()
+        connect_db()
         token = new_token()
         told, place = interrupted(number, lambda token=token: outcome_of(token))
         if place is None:
@@ -108,21 +101,6 @@ def test_an_interrupt_at_any_call_of_a_transaction_leaves_nothing_half_open(poin
             wrong.append((place, (told, halves)))
     assert wrong == []
     assert number > 50
-
-
-def test_an_interrupt_at_any_call_of_a_statement_leaves_nothing_half_open(point, truth):
-    point(pool_size=2, pool_timeout=1)
-    wrong: list[tuple[str, Any]] = []
-    for number in range(1, 1000):
-        connect_db()
-        token = new_token()
-        _, place = interrupted(number, lambda token=token: create_one(token))
-        if place is None:
-            break
-        if left := what_is_wrong(truth):
-            wrong.append((place, left))
-    assert wrong == []
-    assert number > 20
 
 
 def test_a_storm_of_interrupts_leaves_no_half_open_connection(point, server, truth):
