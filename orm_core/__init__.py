@@ -2,6 +2,7 @@
 
 import logging
 
+from orm_core.audit.service import AuditService
 from orm_core.crypto.in_use import use_index_keys, use_key_ring
 from orm_core.crypto.index import IndexKeys
 from orm_core.crypto.ring import KeyRing
@@ -112,6 +113,7 @@ logging.getLogger("orm_core").addHandler(logging.NullHandler())
 __all__ = [
     "ArrayField",
     "AuditEntry",
+    "AuditService",
     "AuthenticationFailed",
     "AutoField",
     "Backref",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
 from orm_core.errors import RegistryError
+from orm_core.models.audit_log import AuditEntry
 from orm_core.models.base import BaseModel
 from orm_core.models.entries import Entry, change_entries, new_entries, row_entries
 
@@ -40,6 +41,8 @@ def files(models: Iterable[type[BaseModel]], within: Path) -> dict[Path, str]:
     """
     folders: dict[Path, list[type[BaseModel]]] = {}
     for model in models:
+        if model is AuditEntry:  # ours, wherever we are installed
+            continue
         _check_declarations(model)
         source = getattr(sys.modules[model.__module__], "__file__", None)
         folder = Path(source).resolve().parent if source else None

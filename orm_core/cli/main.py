@@ -14,6 +14,7 @@ import click
 
 #: command -> module that defines it under the same name
 _COMMANDS = {
+    "audit": "orm_core.cli.audit",
     "db": "orm_core.cli.db",
     "demo": "orm_core.cli.demo",
     "doctor": "orm_core.cli.doctor",

@@ -91,14 +91,15 @@ _GUARD: Final = """
 CREATE FUNCTION public.orm_core_audit_guard() RETURNS trigger LANGUAGE plpgsql
 SET search_path TO '' AS $function$
 BEGIN
-    -- Its owner prunes old entries, and the trigger that chains them adds their hashes.
+    -- The triggers write as its owner, who prunes old entries; the chain adds hashes to new ones.
     IF pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'MEMBER')
-       AND (TG_OP = 'DELETE' AND current_setting('orm_core.audit_prune', true) = 'on'
+       AND (TG_OP = 'INSERT'
+            OR TG_OP = 'DELETE' AND current_setting('orm_core.audit_prune', true) = 'on'
             OR TG_OP = 'UPDATE' AND pg_trigger_depth() > 1) THEN
         RETURN NULL;
     END IF;
-    RAISE EXCEPTION 'The audit trail is not changed: % is refused, orm-core audit prune takes old '
-        'entries out.', TG_OP USING ERRCODE = 'insufficient_privilege';
+    RAISE EXCEPTION 'The audit trail is not changed by hand: % is refused, orm-core audit prune '
+        'takes old entries out.', TG_OP USING ERRCODE = 'insufficient_privilege';
 END
 $function$"""
 
@@ -166,7 +167,9 @@ def triggers(model: Any) -> Iterator[Trigger]:
     table = _table(meta)
     audit = getattr(meta, "audit", False)  # the metadata of a many-to-many's table is Peewee's
     if audit in ("trail", "chain"):
-        yield _trigger(GUARD, f"BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} FOR EACH STATEMENT")
+        yield _trigger(
+            GUARD, f"BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table} FOR EACH STATEMENT"
+        )
         if audit == "chain":
             yield _trigger(
                 CHAIN,
