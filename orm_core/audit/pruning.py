@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 from orm_core.database.database import Database
@@ -21,14 +21,14 @@ logger: logging.Logger = logging.getLogger("orm_core.audit")
 BATCH: Final = 5_000
 #: what was written before the trail was a chain, then the chain; each with its order
 _PARTS: Final = (("", "id"), ("NOT", "position"))
-# Only a beginning goes: up to the first entry that is young, or the last of the chain.
+# Only a beginning goes: up to the first entry that is young, or what was the last of the chain.
 _OLD: Final = """
     SELECT id, position, hash FROM (
         SELECT id, position, hash, bool_and(recorded_at < %s) OVER (ORDER BY {order}) AS is_old
         FROM (SELECT * FROM audit_log WHERE position IS {linked} NULL
               ORDER BY {order} LIMIT {limit}) AS first
     ) AS e
-    WHERE is_old AND (position IS NULL OR position < (SELECT max(position) FROM audit_log))
+    WHERE is_old AND (position IS NULL OR position < %s)
 """
 _ALL: Final = "SELECT count(*) FROM (({unlinked}) UNION ALL ({linked})) AS _"
 _REMOVE: Final = f"""
@@ -55,29 +55,31 @@ def prune(older_than: timedelta, *, batch: int = BATCH, dry_run: bool = False) -
         raise InvalidValue("Pruning takes an age above zero, and one entry or more in a batch.")
     database: Database = AuditEntry._meta.database
     before = utcnow() - older_than
+    last = database.execute_sql("SELECT max(position) FROM audit_log").fetchone()[0]
+    values = (before, last)
     if dry_run:
-        return _count(database, before)
+        return _count(database, values)
     done = 0
     for linked, order in _PARTS:
         sql = _REMOVE.format(linked=linked, order=order, limit=batch)
-        while removed := _remove(database, sql, before):
+        while removed := _remove(database, sql, values):
             done += removed
             logger.info("audit_log: %d entries removed", done)
     return done
 
 
-def _count(database: Database, before: datetime) -> int:
+def _count(database: Database, values: tuple[Any, ...]) -> int:
     unlinked, linked = (_OLD.format(linked=one, order=order, limit="ALL") for one, order in _PARTS)
     sql = _ALL.format(unlinked=unlinked, linked=linked)
-    return int(database.execute_sql(sql, (before, before)).fetchone()[0])
+    return int(database.execute_sql(sql, values * 2).fetchone()[0])
 
 
-def _remove(database: Database, sql: str, before: datetime) -> int:
+def _remove(database: Database, sql: str, values: tuple[Any, ...]) -> int:
     with database.atomic():
         database.execute_sql("SELECT set_config('orm_core.audit_prune', 'on', true)")
-        count, position, last = database.execute_sql(sql, (before,)).fetchone()
+        count, position, last = database.execute_sql(sql, values).fetchone()
         if count:
-            told: dict[str, Any] = {"entries": count, "older_than": before.isoformat()}
+            told: dict[str, Any] = {"entries": count, "older_than": values[0].isoformat()}
             if position is not None:
                 told |= {"position": position, "hash": last}
             database.execute_sql(_TELL, (json.dumps(told),))
