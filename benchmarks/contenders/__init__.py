@@ -25,6 +25,8 @@ CONTENDERS: Final = {
     "orm_core prepared": Entry("orm_core_services", {"prepare": True}),
     "orm_core records": Entry("orm_core_services", {"records": True}, ("W7",)),
     "orm_core no metrics": Entry("orm_core_services", {"metrics": False}, ("W12",)),
+    "orm_core audited": Entry("orm_core_services", {"audit": True}, ("W3",)),
+    "orm_core chained": Entry("orm_core_services", {"audit": "chain"}, ("W3",)),
     "peewee": Entry("peewee_orm"),
     "sqlalchemy": Entry("sqlalchemy_orm"),
     "advanced-alchemy": Entry("advanced_alchemy_orm"),

@@ -9,12 +9,13 @@ from typing import Any
 
 from peewee import Load
 
+from benchmarks import auditing
 from benchmarks.contenders import EXPIRES, TOKENS, Base, Unable
 from benchmarks.sealing import KEY_RING
 from benchmarks.workloads import MANY, PAGE, PARENTS, bulk_totals, key_of, new_user, user_number
 from domains.orders import OrdersService
 from domains.users import Session, SessionProvider, SessionService, User, UsersService
-from orm_core import Secret, Settings, db, initialize_db, registry, transaction
+from orm_core import Secret, Settings, acting_as, db, initialize_db, registry, transaction
 
 
 class Contender(Base):
@@ -28,6 +29,7 @@ class Contender(Base):
         prepare: bool = False,
         records: bool = False,
         metrics: bool = True,
+        audit: Any = False,
     ) -> None:
         os.environ["ORM_CORE_TOKEN_KEYS"] = KEY_RING
         options: dict[str, Any] = {"pool_size": pool_size}
@@ -41,6 +43,9 @@ class Contender(Base):
         if metrics:
             registry.discover()
         initialize_db(url, **options)
+        self._actor = "user:42" if audit else None
+        if audit:
+            auditing.begin(audit)
 
     def versions(self) -> dict[str, str]:
         import peewee
@@ -75,7 +80,10 @@ class Contender(Base):
 
     def update(self, index: int) -> Any:
         changes = {"first_name": "Grace", "last_name": "Hopper"}
-        return UsersService.update(key_of(user_number(index)), changes)
+        if self._actor is None:
+            return UsersService.update(key_of(user_number(index)), changes)
+        with acting_as(self._actor, request_id="3f1c9a52"):
+            return UsersService.update(key_of(user_number(index)), changes)
 
     def soft_delete(self, index: int) -> Any:
         return OrdersService.soft_delete(key_of(index + 1))

@@ -18,6 +18,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from orm_core.database.drivers.protocol import IDLE, IN_ERROR
@@ -44,13 +45,14 @@ class Acting:
     actor: str | None = None
     request_id: str | None = None
 
-    @property
-    def sql(self) -> str:
-        """The statement that tells the server."""
-        return (
-            f"SELECT pg_catalog.set_config('orm_core.actor', {_literal(self.actor)}, true), "
-            f"pg_catalog.set_config('orm_core.request_id', {_literal(self.request_id)}, true);"
-        )
+
+@lru_cache(maxsize=1024)
+def _sql(acting: Acting) -> str:
+    """The statement that tells the server."""
+    return (
+        f"SELECT pg_catalog.set_config('orm_core.actor', {_literal(acting.actor)}, true), "
+        f"pg_catalog.set_config('orm_core.request_id', {_literal(acting.request_id)}, true);"
+    )
 
 
 def _literal(text: str | None) -> str:
@@ -115,9 +117,9 @@ def telling(block: Transaction | None, connection: Any, sql: str) -> str:
             block.forget_told()  # a savepoint that is rolled back takes what was told along
         elif acting != (block.told or NOBODY) and connection.get_transaction_status() != IN_ERROR:
             block.told = UNKNOWN
-            return acting.sql
+            return _sql(acting)
         return ""
     status = connection.get_transaction_status()
     if status == IDLE:
-        return acting.sql if acting is not NOBODY and _WRITES.match(sql) else ""
-    return "" if status == IN_ERROR or sql.startswith(_CONTROLS) else acting.sql
+        return _sql(acting) if acting is not NOBODY and _WRITES.match(sql) else ""
+    return "" if status == IN_ERROR or sql.startswith(_CONTROLS) else _sql(acting)

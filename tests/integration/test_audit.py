@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from auditing import Item, ItemsService, audited, entries, told
+from auditing import Item, ItemsService, audited, domain, entries, told
 
 from orm_core import (
     AuditEntry,
@@ -419,3 +419,27 @@ def test_one_word_brings_the_trail_into_the_registry():
 
 def test_another_database_is_not_told_anything():
     assert Database(None).audited is False
+
+
+def test_the_studio_shows_the_trail_and_offers_no_edits(trail):
+    from studio_helpers import PORT, ROOT, Browser, words
+
+    from orm_core.studio.app import Studio
+    from orm_core.studio.guard import Guard
+
+    with acting_as("user:42"):
+        ItemsService.create({"name": "one"})
+    registry = Registry()
+    registry.register(domain())
+    guard = Guard("127.0.0.1", PORT)
+    page = Browser(Studio(registry, trail, guard, ROOT / "migrations", write=True))
+    try:
+        shown = page.get("/t/audit_log")
+        assert shown.status_code == 200
+        assert "user:42" in words(shown)
+        assert "/t/audit_log/new" not in shown.get_data(as_text=True)
+        assert page.get("/t/audit_log/new").status_code >= 400
+        one = page.get(f"/t/audit_log/r/{entries()[0].id}")
+        assert "<form" not in one.get_data(as_text=True) or "Save" not in words(one)
+    finally:
+        page.studio.close()
