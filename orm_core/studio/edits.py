@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from orm_core.errors import InvalidValue, NotFound, OrmCoreError, StaleRow
 from orm_core.loggers import StdlibLogger
+from orm_core.models.audit_log import AuditEntry
 from orm_core.models.columns import CheckedField
 from orm_core.studio.explorer import version_of
 from orm_core.studio.tables import Column, Table
@@ -160,6 +161,8 @@ class Editor:
 
 def service_of(table: Table) -> Any:
     """The service that changes a table's rows. Raises ``InvalidValue`` when there is none."""
+    if table.model is AuditEntry:
+        raise InvalidValue("Nobody edits the audit trail: the triggers of audited tables write it.")
     if table.service is None:
         raise InvalidValue(
             f"The domain {table.domain} has no service for {table.name}, so its rows can't be "

@@ -1,7 +1,6 @@
 """Triggers of the audit trail in generated files: made, compared, changed and dropped."""
 
 import pytest
-from auditing import audited
 from migration_scenarios import model
 from migration_tools import execute, given, rows, server, stock_database
 from migration_tools import router as stock_router
@@ -22,7 +21,7 @@ from orm_core.migrations import catalog
 from orm_core.migrations.migrations import Migrations
 from orm_core.models.schema import create_all
 
-__all__ = ["audited", "given", "server"]
+__all__ = ["given", "server"]  # fixtures
 
 
 @pytest.fixture(autouse=True)
@@ -60,21 +59,7 @@ def test_the_word_comes_changes_and_goes_with_its_triggers(given, server, tmp_pa
             schemas.append(catalog.read(live))
             assert schemas[-1] == goal
             execute(stock, "INSERT INTO books (title) VALUES ('one'); UPDATE books SET title = 'a'")
-        assert (
-            operations(stock)
-            == [
-                "insert",
-                "update",
-                "insert",
-                "update",
-                "update",
-                "insert",
-                "update",
-                "update",
-                "update",
-            ][:0]
-            or True
-        )
+        assert operations(stock) == ["insert", "update"] * 3
         names = [[sorted(one.triggers) for one in schema.tables.values()] for schema in schemas]
         row = ["orm_core_audit", "orm_core_audit_truncate", "orm_core_audit_update"]
         guards = ["orm_core_audit_guard", "orm_core_audit_guard_insert"]

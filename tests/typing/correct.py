@@ -22,6 +22,8 @@ from domains.users import (
 from domains.users.payloads import NewUser, UpdateUser, UserRow
 from orm_core import (
     ArrayField,
+    AuditEntry,
+    AuditService,
     Backref,
     BaseModel,
     BigIntegerField,
@@ -52,6 +54,7 @@ from orm_core import (
     Transaction,
     UUIDField,
     VersionField,
+    acting_as,
     finder,
     fn,
     registry,
@@ -365,3 +368,24 @@ def transactions(row: UserRow) -> str:
         UsersService.update(row["id"], {"email": row["email"]}, tx=tx)
     registry.register(domain)
     return row["email"]
+
+
+# -- the audit trail ----------------------------------------------------------------------------
+
+
+@acting_as("job:nightly")
+def audited_job(key: UUID) -> str | None:
+    """Who acts is said by a block or a decorator; entries are typed rows."""
+    with acting_as("user:42", request_id="8f0c"):
+        UsersService.update(key, {"first_name": "Ada"})
+    page = AuditService.history(User, key, actor="user:42", since=utcnow() - timedelta(days=1))
+    assert_type(page, Page[AuditEntry])
+    for entry in page:
+        assert_type(entry.recorded_at, datetime)
+        assert_type(entry.new, dict[str, Any] | None)
+        assert_type(entry.masked, list[str] | None)
+    assert_type(AuditService.as_of(User, key, utcnow()), dict[str, Any] | None)
+    return page.items[0].actor
+
+
+audited = Domain("audited", models=(User,), audit="chain")
