@@ -13,6 +13,7 @@ from orm_core import (
     Database,
     Domain,
     IndexKeys,
+    InsufficientPrivilege,
     InvalidValue,
     KeyRing,
     NotFound,
@@ -26,6 +27,8 @@ from orm_core import (
     use_key_ring,
     utcnow,
 )
+from orm_core.audit.pruning import prune
+from orm_core.migrations.roles import roles_sql
 from orm_core.models.bulk_insert import COPY_FROM
 
 
@@ -361,7 +364,7 @@ def test_a_wrong_question_is_refused_before_any_sql(ask):
 )
 def test_the_trail_is_not_changed_by_hand(trail, sql):
     ItemsService.create({"name": "one"})
-    with pytest.raises(Exception, match=r"42501|privilege"):
+    with pytest.raises(InsufficientPrivilege):
         trail.execute_sql(sql)
     assert actors() == [None]
 
@@ -388,13 +391,45 @@ def test_a_role_with_rights_on_rows_can_neither_alter_nor_forge_the_trail(trail)
                 if sql.startswith(("SELECT", "CREATE TEMP")):
                     trail.execute_sql(sql)
                     continue
-                with pytest.raises(Exception, match=r"42501|privilege"):
+                with pytest.raises(InsufficientPrivilege):
                     trail.execute_sql(sql)
             trail.execute_sql("RESET ROLE")
         assert [entry.operation for entry in entries()] == ["insert"]
     finally:
         trail.execute_sql("DROP OWNED BY audit_runtime")
         trail.execute_sql("DROP ROLE audit_runtime")
+
+
+def test_the_service_s_role_of_least_privilege_writes_the_trail_and_only_reads_it(trail):
+    names = {"runtime": "audit_app", "migrator": "audit_deploy"}
+    registry = Registry()
+    registry.register(domain())
+    script = roles_sql(registry.models, **names)
+    script = script.replace("BEGIN;\n", "", 1).removesuffix("COMMIT;")
+    try:
+        with trail.atomic():
+            trail.execute_sql(script.replace("%", "%%"))
+        with trail.connection_context():
+            trail.execute_sql("SET ROLE audit_app")
+            with acting_as("user:42"):
+                ItemsService.create({"name": "one"})
+            assert [entry.actor for entry in AuditService.history(Item)] == ["user:42"]
+            for sql in (
+                "DELETE FROM audit_log",
+                "INSERT INTO audit_log (table_name, operation) VALUES ('a', 'insert')",
+            ):
+                with pytest.raises(InsufficientPrivilege):
+                    trail.execute_sql(sql)
+            trail.execute_sql("RESET ROLE")
+        with trail.connection_context():
+            trail.execute_sql("SET ROLE audit_deploy")
+            assert prune(timedelta(microseconds=1)) == 1
+            trail.execute_sql("RESET ROLE")
+    finally:
+        for role in names.values():
+            trail.execute_sql(f"REASSIGN OWNED BY {role} TO CURRENT_USER")
+            trail.execute_sql(f"DROP OWNED BY {role}")
+            trail.execute_sql(f"DROP ROLE {role}")
 
 
 # -- the word -----------------------------------------------------------------------------------
