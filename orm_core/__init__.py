@@ -91,6 +91,7 @@ from orm_core.models.fields import (
     VersionField,
 )
 from orm_core.models.identifiers import utcnow, uuid7
+from orm_core.models.policies import Policy, setting
 from orm_core.models.references import (
     Backref,
     DeferredForeignKey,
@@ -171,6 +172,7 @@ __all__ = [
     "OrmCoreError",
     "OtherField",
     "Page",
+    "Policy",
     "PolicyViolation",
     "PoolClosed",
     "PoolTimeout",
@@ -212,6 +214,7 @@ __all__ = [
     "parameter",
     "registry",
     "run_transaction",
+    "setting",
     "signals",
     "stream",
     "time_limit",

@@ -1,7 +1,7 @@
 """The schema of a database as PostgreSQL itself tells it, to compare two of them.
 
-``read(database)`` answers tables, columns, constraints, indexes, enums, sequences and the triggers
-that models ask for, with every
+``read(database)`` answers tables, columns, constraints, indexes, row security, enums, sequences and
+the triggers that models ask for, with every
 name qualified and every expression in the server's own spelling, so that two schemas are equal
 exactly when their catalogs are (PostgreSQL manual, "System Catalogs" and "System Catalog
 Information Functions"). What an extension owns and the migrations' own table are left out.
@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from orm_core import peewee_facade as peewee
-from orm_core.migrations import dependents
+from orm_core.migrations import dependents, row_security
 from orm_core.migrations.dependents import Dependent
 from orm_core.migrations.names import Name
+from orm_core.migrations.row_security import RowSecurity
 
 #: the table in which peewee-migrate keeps what is applied
 HISTORY: Final = "migratehistory"
@@ -75,6 +76,7 @@ class Table:
     comment: str | None = None
     options: tuple[str, ...] = ()
     triggers: dict[str, Trigger] = field(default_factory=dict[str, Trigger])
+    row_security: RowSecurity = field(default_factory=RowSecurity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +254,7 @@ def _read(database: peewee.Database) -> Catalog:
     triggers: dict[Name, dict[str, Trigger]] = defaultdict(dict)
     for schema, table, *rest in _rows(database, _TRIGGERS):
         triggers[schema, table][rest[0]] = Trigger(*rest)
+    security = row_security.read(database)
     tables: dict[Name, Table] = {}
     for schema, table, comment, options in _rows(database, _TABLES, HISTORY):
         name = (schema, table)
@@ -263,6 +266,7 @@ def _read(database: peewee.Database) -> Catalog:
             comment,
             tuple(options),
             triggers[name],
+            security[name],
         )
     sequences: dict[Name, Sequence] = {}
     for schema, sequence, kind, *owner, identity in _rows(database, _SEQUENCES, HISTORY):

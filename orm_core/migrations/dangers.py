@@ -55,6 +55,9 @@ _WAYS: Final = (
 )
 _ALL_ROWS = re.compile(r"^UPDATE\b(?!.*\bWHERE\b)", re.IGNORECASE)
 _CHANGES_ROWS = re.compile(r"^UPDATE\b", re.IGNORECASE)
+_OPENS = re.compile(
+    r"^(ALTER TABLE\b.*\b(DISABLE|NO FORCE) ROW LEVEL|DROP POLICY\b)", re.IGNORECASE
+)
 _DELETES = re.compile(r"^(WITH\b.*)?\bDELETE FROM\b", re.IGNORECASE)
 
 
@@ -88,6 +91,8 @@ def _dangers(effect: Effect, loses: Sequence[str], *, changes_schema: bool) -> I
             f"breaks the code that runs and uses the old name {name}; add the new one, move over, "
             "drop the old one in a later migration"
         )
+    if _OPENS.search(sql):
+        yield "lets roles see or write rows that row security kept from them"
     if effect.locks and (_ALL_ROWS.search(sql) or (changes_schema and _CHANGES_ROWS.search(sql))):
         beside = "in the same transaction as the schema" if changes_schema else "in one transaction"
         yield f"changes rows {beside}; for many rows use a batched backfill, in a file of its own"

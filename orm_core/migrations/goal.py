@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -11,8 +11,8 @@ from orm_core.database.database import Database
 from orm_core.database.transactions import Transaction
 from orm_core.errors import QueryError
 from orm_core.migrations import catalog
-from orm_core.migrations.catalog import Catalog
-from orm_core.migrations.names import qualified, quote
+from orm_core.migrations.catalog import Catalog, Table
+from orm_core.migrations.names import Name, qualified, quote
 from orm_core.migrations.scratch import ScratchServer
 from orm_core.models.schema import create_all
 
@@ -33,7 +33,25 @@ def goal(server: ScratchServer, files: Database, start: Catalog, models: Sequenc
         found = catalog.read(scratch)
     views = {one.name[0] for one in start.dependents if one.kind != "trigger"}
     schemas = found.schemas | (views & start.schemas)
-    return replace(found, schemas=schemas, dependents=start.dependents)
+    tables = dict(_with_policies_by_hand(found, start, models))
+    return replace(found, schemas=schemas, tables=tables, dependents=start.dependents)
+
+
+def _with_policies_by_hand(
+    found: Catalog, start: Catalog, models: Sequence[Any]
+) -> Iterator[tuple[Name, Table]]:
+    """The tables; one whose model says nothing of policies keeps those that a file made."""
+    spoken = {
+        (model._meta.schema or "public", model._meta.table_name)
+        for model in models
+        if hasattr(model._meta, "policies")
+    }
+    for name, table in found.tables.items():
+        before = start.tables.get(name)
+        if before is None or name in spoken:
+            yield name, table
+            continue
+        yield name, replace(table, row_security=before.row_security)
 
 
 @contextmanager

@@ -42,7 +42,6 @@ _BEYOND: Final = (
         "SELECT relname FROM pg_class WHERE relkind IN ('v', 'm') AND relnamespace::regnamespace"
         "::text NOT LIKE ALL (ARRAY['pg\\_%%', 'information_schema'])",
     ),
-    ("policy", "SELECT polname FROM pg_policy"),
     ("extension", "SELECT extname FROM pg_extension WHERE extname <> 'plpgsql'"),
 )
 

@@ -58,8 +58,13 @@ def _table(old: Table, new: Table) -> Iterator[str]:
         ("constraint ", old.constraints, new.constraints),
         ("index ", old.indexes, new.indexes),
         (f"trigger {name}.", old.triggers, new.triggers),
+        (f"policy {name}.", old.row_security.policies, new.row_security.policies),
     ):
         yield from _members(name, kind, before, after)
+    if old.row_security.enabled != new.row_security.enabled:
+        yield f"turns row security of {name} {'on' if new.row_security.enabled else 'off'}"
+    if old.row_security.forced != new.row_security.forced:
+        yield f"{'binds' if new.row_security.forced else 'frees'} the owner of {name}"
     if old.comment != new.comment:
         yield f"comments on {name}"
     if old.options != new.options:

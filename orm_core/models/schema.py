@@ -19,6 +19,7 @@ from orm_core.database.diagnostics import declare_constraints
 from orm_core.errors import RegistryError
 from orm_core.models.columns import quote_literal, shorten
 from orm_core.models.fields import ArrayField, EnumField, VersionField
+from orm_core.models.policies import enable_sql, policies_sql
 from orm_core.models.soft_delete import ManyToManyAccessor
 from orm_core.models.triggers import create_triggers
 from orm_core.peewee_facade import ModelIndex, Node
@@ -173,13 +174,18 @@ def create_all(database: Database, models: Iterable[Any]) -> None:
         for schema in sorted({m._meta.schema for m in everything if m._meta.schema}):
             database.execute_sql(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
         # Not passing over what is there: of two indexes of one name the second would be missing.
-        database.create_tables(everything, safe=False)
+        for model in peewee.sort_models(everything):
+            ours = isinstance(model._schema, SchemaManager)
+            model.create_table(safe=False, **({"with_policies": False} if ours else {}))
         for model in everything:
             for key in model._meta.refs:
                 if key.deferred:
                     model._schema.create_foreign_key(key)
             for statement in _comments(model):
                 database.execute_sql(statement)
+        for model in everything:  # a policy may ask other tables
+            for statement in policies_sql(model):
+                database.execute_sql(_doubled(statement))
         create_triggers(database, everything)
 
 
@@ -206,13 +212,17 @@ def _quoted(name: str) -> str:
 class SchemaManager(peewee.SchemaManager):
     """Creates a model's table with the enum types it needs."""
 
-    def create_all(self, safe: bool = True, **table_options: Any) -> None:
-        """Create types, table and indexes; ``safe`` passes over what is there."""
+    def create_all(
+        self, safe: bool = True, *, with_policies: bool = True, **table_options: Any
+    ) -> None:
+        """Create types, table, indexes and policies; ``safe`` passes over what is there."""
         for declared in self.model._meta.sorted_fields:
             field = declared.inner if isinstance(declared, ArrayField) else declared
             if isinstance(field, EnumField):
                 self.database.execute_sql(field.create_type_sql())
         super().create_all(safe=safe, **table_options)
+        for sql in (*enable_sql(self.model), *(policies_sql(self.model) if with_policies else ())):
+            self.database.execute_sql(_doubled(sql))
 
     def _create_table(self, safe: bool = True, **options: Any) -> Any:
         return _with_percent_signs(super()._create_table(safe=safe, **options))
@@ -229,4 +239,8 @@ def _with_percent_signs(ctx: Any) -> Any:
     sql, params = ctx.query()
     if params or "%" not in sql:
         return ctx
-    return peewee.Context().literal(re.sub("%%?", "%%", sql))
+    return peewee.Context().literal(_doubled(sql))
+
+
+def _doubled(sql: str) -> str:
+    return re.sub("%%?", "%%", sql)

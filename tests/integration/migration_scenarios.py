@@ -30,6 +30,7 @@ from orm_core import (
     ForeignKeyField,
     IntegerField,
     JSONField,
+    Policy,
     SmallIntegerField,
     TextField,
     UUIDField,
@@ -108,6 +109,11 @@ def indexed(*indexes: Any, **columns: Any):
 def checked(*constraints: Any, **columns: Any):
     """Books with constraints of their own."""
     return books({"constraints": list(constraints)}, **columns)
+
+
+def guarded(*policies: Any, **columns: Any):
+    """Books with row security."""
+    return books({"policies": policies}, **columns)
 
 
 def labels(*values: str, name: str = "Mood"):
@@ -2146,4 +2152,129 @@ by_hand(
     lambda: [books(mail=_of_type("email")(null=True), no=IntegerField(server_default="next_no()"))],
     ONE,
     then={"SELECT mail FROM books": [("a@b",)]},
+)
+
+
+# -- row security -------------------------------------------------------------------------------
+
+TITLED = Policy("titled", using="title <> 'it''s 50% \"off\"'")
+POLICIES = """SELECT polname, polcmd::text, polpermissive, pg_get_expr(polqual, polrelid),
+              pg_get_expr(polwithcheck, polrelid) FROM pg_policy ORDER BY 1"""
+SECURED = "SELECT relrowsecurity, relforcerowsecurity FROM pg_class WHERE relname = 'books'"
+
+scenario(
+    "a table with policies",
+    list,
+    lambda: [guarded(TITLED, Policy("more", check="title = 'a'", command="insert"))],
+    then={SECURED: [(True, True)]},
+)
+scenario(
+    "row security for a table that is there",
+    lambda: [books()],
+    lambda: [guarded(TITLED)],
+    ONE,
+    then={
+        SECURED: [(True, True)],
+        POLICIES: [("titled", "*", True, """(title <> 'it''s 50% "off"'::text)""", None)],
+    },
+)
+scenario(
+    "a table that is opened again",
+    lambda: [guarded(TITLED)],
+    lambda: [guarded()],
+    ONE,
+    then={SECURED: [(False, False)], POLICIES: []},
+)
+scenario(
+    "policies that come, go and change",
+    lambda: [
+        guarded(
+            Policy("kept", using="true"),
+            Policy("goes", using="true"),
+            Policy("another text", using="title = 'a'", check="true"),
+            Policy("another command", using="true"),
+            Policy("another kind", using="true"),
+            Policy("a check more", using="true"),
+        )
+    ],
+    lambda: [
+        guarded(
+            Policy("kept", using="true"),
+            Policy("comes", using="true", command="delete"),
+            Policy("another text", using="title = 'b'", check="false"),
+            Policy("another command", using="true", command="select"),
+            Policy("another kind", using="true", restrictive=True),
+            Policy("a check more", using="true", check="true"),
+        )
+    ],
+    ONE,
+)
+scenario(
+    "a policy of a column that changes its type",
+    lambda: [guarded(Policy("p", using="n > 1"), n=IntegerField(default=1))],
+    lambda: [guarded(Policy("p", using="n > 1"), n=BigIntegerField(default=1))],
+    ONE,
+)
+scenario(
+    "a policy of a column that goes",
+    lambda: [guarded(Policy("p", using="n > 1"), n=IntegerField(default=1))],
+    lambda: [guarded(Policy("p", using="title <> ''"))],
+    ONE,
+    drops=True,
+)
+scenario(
+    "a policy of an enum that loses a label",
+    lambda: [guarded(Policy("p", using="m = 'a'"), m=EnumField(labels("a", "b"), default="a"))],
+    lambda: [guarded(Policy("p", using="m = 'a'"), m=EnumField(labels("a"), default="a"))],
+    ONE,
+)
+scenario(
+    "a policy that asks another table",
+    lambda: [guarded(Policy("p", using="true")), model("others", n=IntegerField())],
+    lambda: [
+        guarded(Policy("p", using="EXISTS (SELECT FROM writers WHERE writers.n = 1)")),
+        model("writers", n=IntegerField()),
+    ],
+    ONE,
+    drops=True,
+)
+scenario(
+    "a policy that asks a table which goes",
+    lambda: [
+        guarded(Policy("p", using="EXISTS (SELECT FROM writers WHERE writers.n = 1)")),
+        model("writers", n=IntegerField()),
+    ],
+    lambda: [guarded(Policy("p", using="true"))],
+    ONE,
+    drops=True,
+)
+scenario(
+    "policies of a table and a column that are renamed",
+    lambda: [guarded(Policy("p", using="n > 1"), n=IntegerField(default=1))],
+    lambda: [
+        model(
+            "tomes",
+            BaseModel,
+            {"policies": (Policy("p", using="k > 1"),)},
+            title=TextField(),
+            k=IntegerField(default=1),
+        )
+    ],
+    ONE,
+    renames=("books:tomes", "tomes.n:k"),
+)
+scenario(
+    "a policy for roles",
+    lambda: [guarded(Policy("p", using="true"))],
+    lambda: [guarded(Policy("p", using="true", roles=("pg_monitor", "pg_read_all_data")))],
+    ONE,
+    then={"SELECT array_length(polroles, 1) FROM pg_policy": [(2,)]},
+)
+by_hand(
+    "policies of a table whose model says nothing of them",
+    "ALTER TABLE books ENABLE ROW LEVEL SECURITY; CREATE POLICY titled ON books USING (title <> '')",
+    lambda: [books()],
+    lambda: [books(n=IntegerField(default=1))],
+    ONE,
+    then={SECURED: [(True, False)], "SELECT polname FROM pg_policy": [("titled",)]},
 )

@@ -124,6 +124,11 @@ SCHEMA = (
     """SELECT n.nspname, t.typname, array_agg(e.enumlabel::text ORDER BY e.enumsortorder)
         FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid
         JOIN pg_namespace n ON n.oid = t.typnamespace GROUP BY 1, 2""",
+    """SELECT polrelid::regclass::text, relrowsecurity, relforcerowsecurity, polname, polcmd,
+               polpermissive, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid),
+               polroles
+        FROM pg_class AS c LEFT JOIN pg_policy AS p ON p.polrelid = c.oid
+        WHERE relrowsecurity OR relforcerowsecurity OR polname IS NOT NULL""",
     """SELECT schemaname, sequencename, data_type::text, start_value, min_value, max_value,
                increment_by, cycle,
                pg_get_serial_sequence(c.table, c.column)

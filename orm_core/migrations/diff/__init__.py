@@ -11,7 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orm_core.migrations.catalog import Catalog
-from orm_core.migrations.diff import dependents, enums, schemas, sequences, tables, triggers
+from orm_core.migrations.diff import (
+    dependents,
+    enums,
+    policies,
+    schemas,
+    sequences,
+    tables,
+    triggers,
+)
 from orm_core.migrations.diff.change import CastExists, Change
 from orm_core.migrations.diff.steps import Phase, Step
 
@@ -46,6 +54,7 @@ def diff(
         dependents.compare,
         triggers.compare,
         tables.compare,
+        policies.compare,
         enums.compare,
         sequences.compare,
     ):

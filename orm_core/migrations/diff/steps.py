@@ -28,6 +28,9 @@ class Phase(IntEnum):
     COMMENTS = auto()
     DEPENDENTS = auto()
     TRIGGERS = auto()
+    NO_ROW_SECURITY = auto()
+    ROW_SECURITY = auto()
+    POLICIES = auto()
     DROP_TYPES = auto()
     DROP_SCHEMAS = auto()
 
