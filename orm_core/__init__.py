@@ -19,6 +19,7 @@ from orm_core.database.database import Database
 from orm_core.database.events import QueryEvent, signals
 from orm_core.database.limits import time_limit
 from orm_core.database.retries import run_transaction
+from orm_core.database.row_scope import row_scope, setting
 from orm_core.database.transactions import Transaction
 from orm_core.errors import (
     AuthenticationFailed,
@@ -91,7 +92,7 @@ from orm_core.models.fields import (
     VersionField,
 )
 from orm_core.models.identifiers import utcnow, uuid7
-from orm_core.models.policies import Policy, setting
+from orm_core.models.policies import Policy
 from orm_core.models.references import (
     Backref,
     DeferredForeignKey,
@@ -213,6 +214,7 @@ __all__ = [
     "initialize_db",
     "parameter",
     "registry",
+    "row_scope",
     "run_transaction",
     "setting",
     "signals",

@@ -23,11 +23,13 @@ from orm_core.crypto.in_use import index_keys, key_ring
 from orm_core.crypto.secret import Secret
 from orm_core.errors import (
     DuplicateKey,
+    InsufficientPrivilege,
     InvalidValue,
     LockTimeout,
     SecretUnreadable,
     SerializationFailure,
 )
+from orm_core.models.batches import table_of
 from orm_core.models.encrypted import EncryptedField
 from orm_core.models.soft_delete import UpdateQuery
 from orm_core.peewee_facade import SQL, fn
@@ -101,11 +103,26 @@ def secrets_of(model: Any) -> list[_Encrypted]:
     return [one for one in model._meta.sorted_fields if isinstance(one, EncryptedField)]
 
 
+def _all_seen(model: Any) -> list[_Encrypted]:
+    """The same, once it is sure that row security hides no row: those would keep their old key."""
+    found = secrets_of(model)
+    if found:
+        table = table_of(model).replace("%%", "%")
+        sql = "SELECT pg_catalog.row_security_active(%s)"
+        if model._meta.database.execute_sql(sql, (table,)).fetchone()[0]:
+            raise InsufficientPrivilege(
+                f"Row security hides rows of {model._meta.table_name} from this role, so their "
+                "secrets would be passed over. Use the migration role, or another with BYPASSRLS.",
+                table=model._meta.table_name,
+            )
+    return found
+
+
 def status(models: Iterable[Any]) -> list[KeyUse]:
     """Count the rows of each encrypted column, and of each blind index, by key."""
     uses: list[KeyUse] = []
     for model in models:
-        for secret in secrets_of(model):
+        for secret in _all_seen(model):
             _, iv, _, *index = secret.columns
             uses += _key_uses(secret, iv, LEGACY)
             for part in index:
@@ -125,7 +142,7 @@ def check(models: Iterable[Any], *, batch: int = BATCH) -> Report:
     """Open every encrypted value, soft-deleted rows' too, and change nothing."""
     report = Report()
     for model in models:
-        for secret in secrets_of(model):
+        for secret in _all_seen(model):
             for rows in _batches(secret, secret.is_null(False), batch):
                 opened = [_opened(secret, row, report) for row in rows]
                 report.done += len(opened) - opened.count(None)
@@ -143,7 +160,7 @@ def rotate(models: Iterable[Any], *, batch: int = BATCH, dry_run: bool = False) 
     """
     report = Report()
     for model in models:
-        for secret in secrets_of(model):
+        for secret in _all_seen(model):
             _rotate_column(secret, batch, report, dry_run=dry_run)
     return report
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 #: characters of an actor or a request id
 LONGEST: Final = 200
+#: the first part of the names of row_scope's settings
+SCOPE: Final = "orm_core_scope"
 #: statements that write, of those that may travel in one text with another
 _WRITES: Final = re.compile(
     r"(?:\s|--[^\n]*\n|/\*.*?\*/)*(?:INSERT|UPDATE|DELETE|MERGE|WITH|TRUNCATE|EXECUTE)\b",
@@ -44,15 +46,25 @@ class Acting:
 
     actor: str | None = None
     request_id: str | None = None
+    #: the settings of row_scope(), by name
+    scope: tuple[tuple[str, str], ...] = ()
+
+
+def _sql(acting: Acting) -> str:
+    """The statement that tells the server."""
+    return _settings_sql(acting, tuple(_scope_names))
 
 
 @lru_cache(maxsize=1024)
-def _sql(acting: Acting) -> str:
-    """The statement that tells the server."""
-    return (
-        f"SELECT pg_catalog.set_config('orm_core.actor', {_literal(acting.actor)}, true), "
-        f"pg_catalog.set_config('orm_core.request_id', {_literal(acting.request_id)}, true);"
-    )
+def _settings_sql(acting: Acting, scope_names: tuple[str, ...]) -> str:
+    settings = {"orm_core.actor": acting.actor, "orm_core.request_id": acting.request_id}
+    scope = dict(acting.scope)
+    settings |= {f"{SCOPE}.{name}": scope.get(name) for name in scope_names}
+    told = [
+        f"pg_catalog.set_config('{name}', {_literal(text)}, true)"
+        for name, text in settings.items()
+    ]
+    return f"SELECT {', '.join(told)};"
 
 
 def _literal(text: str | None) -> str:
@@ -65,6 +77,8 @@ NOBODY: Final = Acting()
 #: what the server was told last, when that can't be known; equal to nobody real
 UNKNOWN: Final = Acting("", "")
 _now: ContextVar[Acting] = ContextVar("orm_core.acting", default=NOBODY)
+#: the settings of row_scope() that were ever used here, which are emptied where they are not set
+_scope_names: dict[str, None] = {}
 
 
 @contextmanager
@@ -79,11 +93,28 @@ def acting_as(actor: str | None, *, request_id: str | None = None) -> Generator[
     _check("request_id", request_id)
     around = _now.get()
     inherited = around.request_id if request_id is None else request_id
-    token = _now.set(Acting(actor, inherited))
+    token = _now.set(replace(around, actor=actor, request_id=inherited))
     try:
         yield
     finally:
         _now.reset(token)
+
+
+@contextmanager
+def scoped(settings: Mapping[str, str]) -> Generator[None]:
+    """Have settings of ``row_scope``, besides those of the block around, inside the block."""
+    _scope_names.update(dict.fromkeys(settings))
+    around = _now.get()
+    token = _now.set(replace(around, scope=tuple({**dict(around.scope), **settings}.items())))
+    try:
+        yield
+    finally:
+        _now.reset(token)
+
+
+def is_scoped() -> bool:
+    """Whether ``row_scope`` was ever used, so that the server is to be told."""
+    return bool(_scope_names)
 
 
 def _check(name: str, text: Any) -> None:
@@ -120,6 +151,8 @@ def telling(block: Transaction | None, connection: Any, sql: str) -> str:
             return _sql(acting)
         return ""
     status = connection.get_transaction_status()
+    if sql.startswith(_CONTROLS):
+        return ""
     if status == IDLE:
-        return _sql(acting) if acting is not NOBODY and _WRITES.match(sql) else ""
-    return "" if status == IN_ERROR or sql.startswith(_CONTROLS) else _sql(acting)
+        return _sql(acting) if acting.scope or (acting != NOBODY and _WRITES.match(sql)) else ""
+    return "" if status == IN_ERROR else _sql(acting)

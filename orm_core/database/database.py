@@ -414,7 +414,7 @@ class Database(peewee.PostgresqlDatabase):
         elif opening and opening[0].is_tracked and not hasattr(state.conn, "server"):
             self._learn_server(state.conn)
         settings = self._limit_sql(sql)
-        if not self.audited:
+        if not (self.audited or acting.is_scoped()):
             return self._run(state.conn.cursor, sql, params, opening, settings)
         block = self._block
         telling = acting.telling(block, state.conn, sql)
@@ -536,7 +536,9 @@ class Database(peewee.PostgresqlDatabase):
         """Begin what waits to begin, and tell who acts, before the driver itself is used."""
         self._open_blocks()
         block = self._block
-        if self.audited and block is not None and acting.telling(block, self._state.conn, ""):
+        if not (self.audited or acting.is_scoped()) or block is None:
+            return
+        if acting.telling(block, self._state.conn, ""):
             self.statement("SELECT 1")
 
     def _learn_server(self, connection: Any) -> None:

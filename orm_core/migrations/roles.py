@@ -15,6 +15,7 @@ from orm_core.migrations.names import qualified, quote, text
 from orm_core.models.columns import MAX_NAME_BYTES
 from orm_core.models.encrypted import EncryptedField
 from orm_core.models.fields import ArrayField, EnumField
+from orm_core.models.policies import policies_of
 
 #: what the verbs of services need
 _VERBS = "SELECT, INSERT, UPDATE, DELETE"
@@ -94,6 +95,10 @@ class _Script:
                     f"    'security or is a member of %.', {text(name)}, {text(self._names[1])};",
                     "END IF;",
                 )
+
+        if any(policies_of(model) for model in self._tables):
+            yield "-- Migrations, keys rotate and their like are about all rows, whatever policies say."
+            yield f"ALTER ROLE {self._migrator} BYPASSRLS;"
 
     def _database(self) -> Iterator[str]:
         yield "-- The database. Temporary tables are tables too."

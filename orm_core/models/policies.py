@@ -21,35 +21,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from orm_core.errors import RegistryError
 from orm_core.models.columns import MAX_NAME_BYTES
 
 Command: TypeAlias = Literal["all", "select", "insert", "update", "delete"]
 
-#: the part of the server's settings that is ours
-PREFIX: Final = "orm_core_scope"
-_SETTING_NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 _TEXTS = re.compile(r"'(?:[^']|'')*'")
 #: current_setting() without a second argument
 _STRICT = re.compile(r"\bcurrent_setting\s*\(\s*''\s*\)", re.IGNORECASE)
-
-
-def is_setting(name: Any) -> bool:
-    """Whether a setting of ``row_scope`` may have this name."""
-    return isinstance(name, str) and _SETTING_NAME.fullmatch(name) is not None
-
-
-def setting(name: str) -> str:
-    """SQL of a setting of ``row_scope``, as text, for a policy: NULL where none is set.
-
-    What is compared with NULL is not true, so a policy that asks for the setting shows no row then.
-    """
-    if not is_setting(name):
-        raise RegistryError(f"{name!r} can't be a setting: use a-z, 0-9 and _, at most 40.")
-    # Once it was set in a session, it is an empty text afterwards, and not NULL.
-    return f"nullif(current_setting('{PREFIX}.{name}', true), '')"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from orm_core import peewee_facade as peewee
+from orm_core.database import acting
 from orm_core.database.pool import Lease
 from orm_core.database.transactions import Transaction
 from orm_core.errors import InvalidStatement, InvalidValue, QueryError, StaleTransaction
@@ -63,6 +64,11 @@ def _rows(query: Any, batch: int, progress: Progress | None) -> Iterator[Any]:
                 break
     finally:
         cursor.close()
+
+
+def _scope() -> str:
+    """What tells the server of ``row_scope``, in a transaction of the stream's own."""
+    return acting.now().sql if acting.now().scope else ""
 
 
 class _Cursor:
@@ -115,7 +121,7 @@ class _Cursor:
                 # transaction is idle while the caller is busy with a batch.
                 before = (
                     "BEGIN READ ONLY;SET LOCAL cursor_tuple_fraction = 1;"
-                    f"SET LOCAL idle_in_transaction_session_timeout = 0;{before}"
+                    f"SET LOCAL idle_in_transaction_session_timeout = 0;{_scope()}{before}"
                 )
         fetch = f"FETCH FORWARD {self._batch} FROM {self._name}"
         self.driver.execute(before + fetch, values if before else None)
