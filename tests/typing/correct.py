@@ -45,6 +45,7 @@ from orm_core import (
     Load,
     ManyToManyField,
     Page,
+    Policy,
     Secret,
     SecretJSON,
     SelectQuery,
@@ -58,6 +59,8 @@ from orm_core import (
     finder,
     fn,
     registry,
+    row_scope,
+    setting,
     transaction,
     utcnow,
     uuid7,
@@ -120,6 +123,7 @@ class Thing(BaseModel):
 
     class Meta:
         table_name = "things"
+        policies = (Policy("own", using=f"owner_id = {setting('user')}::uuid", roles=("app",)),)
         indexes = ((("name", "color"), "live"),)
 
     @property
@@ -389,3 +393,10 @@ def audited_job(key: UUID) -> str | None:
 
 
 audited = Domain("audited", models=(User,), audit="chain")
+
+
+@row_scope(region="north")
+def rows_of_a_scope(user: User) -> None:
+    with row_scope(user=user.id, number=1):
+        assert_type(ThingsService.list(), list[Thing])
+    assert_type(setting("user"), str)
