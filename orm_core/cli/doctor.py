@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import click
 
@@ -12,6 +13,7 @@ from orm_core.cli.main import told
 from orm_core.crypto.in_use import key_ring
 from orm_core.errors import OrmCoreError
 from orm_core.migrations import runner
+from orm_core.models.policies import policies_of
 from orm_core.settings import VARIABLES, environment
 
 
@@ -45,6 +47,24 @@ def _migrations() -> str:
     return f"{len(found.applied)} applied, none pending"
 
 
+def row_security(models: Iterable[Any]) -> str:
+    """Whether policies bind the role; empty where there are none."""
+    from orm_core import db
+
+    bound = [model for model in models if policies_of(model)]
+    if not bound:
+        return ""
+    role, passes = db.execute_sql(
+        "SELECT rolname, rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user"
+    ).fetchone()
+    if passes:
+        raise OrmCoreError(
+            f"The role {role} passes row security by, so it sees all rows of {len(bound)} table(s) "
+            "with policies. Serve with another: orm-core db roles prints its SQL."
+        )
+    return f"the role {role} is bound by the policies of {len(bound)} table(s)"
+
+
 def _keys() -> str:
     ring = key_ring()
     return f"{len(ring)} key(s), {ring.sealing_id} seals"
@@ -55,6 +75,7 @@ _CHECKS: tuple[tuple[str, Callable[[], str]], ...] = (
     ("registry", _registry),
     ("migrations", _migrations),
     ("keys", _keys),
+    ("row security", lambda: row_security(registry.models)),
 )
 
 
@@ -62,7 +83,10 @@ _CHECKS: tuple[tuple[str, Callable[[], str]], ...] = (
 @session.url_option
 @click.option("--settings", is_flag=True, help="List the environment variables and which are set.")
 def doctor(url: str | None, settings: bool) -> None:
-    """Check connection, registry, migrations and keys. Exit code 1 when one is not well."""
+    """Check connection, registry, migrations, keys and whether policies bind the role.
+
+    Exit code 1 when one is not well.
+    """
     if settings:
         environ = environment()
         for _, variable, purpose in VARIABLES:
@@ -72,10 +96,11 @@ def doctor(url: str | None, settings: bool) -> None:
     failed: set[str] = set()
     with session.database(url):
         for name, check in _CHECKS:
-            if name == "migrations" and "connection" in failed:
+            if name in ("migrations", "row security") and "connection" in failed:
                 continue  # the same trouble again
             try:
-                click.echo(f"{click.style('ok  ', fg='green')}  {name:<10}  {check()}")
+                if said := check():
+                    click.echo(f"{click.style('ok  ', fg='green')}  {name:<10}  {said}")
             except OrmCoreError as error:
                 failed.add(name)
                 click.echo(f"{click.style('FAIL', fg='red')}  {name:<10}  {told(error)}")

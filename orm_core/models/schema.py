@@ -16,7 +16,7 @@ import inflection
 from orm_core import peewee_facade as peewee
 from orm_core.database.database import Database
 from orm_core.database.diagnostics import declare_constraints
-from orm_core.errors import RegistryError
+from orm_core.errors import QueryError, RegistryError
 from orm_core.models.columns import quote_literal, shorten
 from orm_core.models.fields import ArrayField, EnumField, VersionField
 from orm_core.models.policies import enable_sql, policies_sql
@@ -184,9 +184,17 @@ def create_all(database: Database, models: Iterable[Any]) -> None:
             for statement in _comments(model):
                 database.execute_sql(statement)
         for model in everything:  # a policy may ask other tables
-            for statement in policies_sql(model):
-                database.execute_sql(_doubled(statement))
+            _make_policies(database, model)
         create_triggers(database, everything)
+
+
+def _make_policies(database: peewee.Database, model: Any) -> None:
+    for statement in policies_sql(model):
+        try:
+            database.execute_sql(_doubled(statement))
+        except QueryError as error:
+            error.add_note(f"A policy of {model.__name__} can't be made: {statement}")
+            raise
 
 
 def _with_links(model: Any) -> list[Any]:
@@ -221,8 +229,10 @@ class SchemaManager(peewee.SchemaManager):
             if isinstance(field, EnumField):
                 self.database.execute_sql(field.create_type_sql())
         super().create_all(safe=safe, **table_options)
-        for sql in (*enable_sql(self.model), *(policies_sql(self.model) if with_policies else ())):
+        for sql in enable_sql(self.model):
             self.database.execute_sql(_doubled(sql))
+        if with_policies:
+            _make_policies(self.database, self.model)
 
     def _create_table(self, safe: bool = True, **options: Any) -> Any:
         return _with_percent_signs(super()._create_table(safe=safe, **options))

@@ -15,6 +15,7 @@ from domains.users import SessionService, User, UsersService
 from orm_core import (
     AutoField,
     BaseModel,
+    Domain,
     EncryptedTextField,
     EnumField,
     IndexKeys,
@@ -23,6 +24,7 @@ from orm_core import (
     InvalidValue,
     KeyRing,
     ManyToManyField,
+    Registry,
     Secret,
     Service,
     TextField,
@@ -62,6 +64,13 @@ class Paper(BaseModel):
     class Meta:
         table_name = "role_papers"
         schema = "role library"
+
+
+class Sheet(BaseModel):
+    id = AutoField()
+
+    class Meta:
+        table_name = "role_sheets"
 
 
 class TagsService(Service[Tag]):
@@ -207,6 +216,28 @@ def test_a_reader_sees_no_secret_and_writes_nothing(roles):
         refused(f'SELECT {column} FROM "role library".role_papers')
     refused('DELETE FROM "role library".role_papers')
     refused("SELECT * FROM migratehistory")
+
+
+def test_of_the_audit_trail_the_service_may_read_only(roles):
+    audited = Registry()
+    audited.register(Domain("library", models=(Sheet,), audit=True))
+    try:
+        create_all(initialize_db(roles.admin), audited.models)
+        close_db()
+        run_sql(roles.admin, script(roles, audited.models))
+        as_role(roles, roles.runtime)
+        Sheet.create()
+        (said,) = db.execute_sql("SELECT operation, role FROM audit_log").fetchall()
+        assert said == ("insert", roles.runtime)
+        for sql in (
+            "INSERT INTO audit_log (table_name, operation) VALUES ('role_sheets', 'insert')",
+            "UPDATE audit_log SET operation = 'x'",
+            "DELETE FROM audit_log",
+            "ALTER TABLE role_sheets DISABLE TRIGGER ALL",
+        ):
+            refused(sql)
+    finally:
+        db.audited = False
 
 
 def test_the_script_runs_again_and_takes_back_what_was_given_too_much(roles):

@@ -21,6 +21,7 @@ from orm_core import (
     InvalidValue,
     KeyRing,
     NotFound,
+    OrmCoreError,
     Policy,
     PolicyViolation,
     QueryError,
@@ -40,6 +41,7 @@ from orm_core import (
     transaction,
     use_key_ring,
 )
+from orm_core.cli import doctor
 from orm_core.migrations.migrations import Migrations
 from orm_core.migrations.roles import roles_sql
 from orm_core.models.schema import create_all
@@ -250,6 +252,17 @@ def test_the_migration_role_sees_all_rows_for_maintenance(rows, roles):
     rotate(MODELS)
 
 
+def test_the_doctor_tells_of_a_role_that_policies_do_not_bind(roles):
+    assert doctor.row_security([]) == ""
+    assert doctor.row_security(MODELS) == (
+        f"the role {roles.app} is bound by the policies of 2 table(s)"
+    )
+    close_db()
+    initialize_db(roles.owner)
+    with pytest.raises(OrmCoreError, match=f"{roles.deploy} passes row security by"):
+        doctor.row_security(MODELS)
+
+
 def test_an_owner_without_bypassrls_is_bound_as_well(rows, roles):
     close_db()
     run_sql(roles.admin, f"ALTER ROLE {roles.deploy} NOBYPASSRLS")
@@ -405,6 +418,14 @@ def test_a_model_whose_policies_can_not_be_right_is_refused(declared):
 def test_a_setting_may_be_asked_for_when_it_may_be_missing():
     Policy("p", using="a = current_setting('app.a', true)")
     Policy("p", using="a <> 'current_setting(''x'')'")
+
+
+def test_a_policy_that_is_no_sql_is_named(rollback_db):
+    meta = type("Meta", (), {"policies": (Policy("broken", using="tenant ="),)})
+    broken = type(BaseModel)("Broken", (BaseModel,), {"Meta": meta, "__module__": __name__})
+    with pytest.raises(QueryError) as caught:
+        create_all(rollback_db, [broken])
+    assert 'CREATE POLICY "broken"' in caught.value.__notes__[0]
 
 
 def test_create_tables_makes_policies_too(rollback_db):
