@@ -6,6 +6,8 @@ database and no password. Rights are not part of what migrations compare.
 
 from __future__ import annotations
 
+# What a caller hands over is checked, whatever the annotations say.
+# pyright: reportUnnecessaryIsInstance=false
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 

@@ -231,7 +231,7 @@ class BaseModel(peewee.Model):
 
     @classmethod
     def bulk_update(
-        cls, model_list: Iterable[Self], fields: Iterable[Any], batch_size: int | None = None
+        cls, model_list: Iterable[Any], fields: Iterable[Any], batch_size: int | None = None
     ) -> int:
         """UPDATE these fields of instances, ``batch_size`` a statement; answers how many.
 
