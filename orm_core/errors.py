@@ -311,3 +311,7 @@ class KeyRingError(ConfigurationError):
 
 class SecretUnreadable(OrmCoreError):
     """An encrypted value is altered, moved from another row, or sealed with a key we lack."""
+
+
+class SecretErased(SecretUnreadable):
+    """The data key of the secret's owner was erased: nobody can read it, and none is written."""

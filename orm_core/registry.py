@@ -27,7 +27,9 @@ from orm_core.database.events import signals
 from orm_core.errors import RegistryError
 from orm_core.models.audit_log import AuditEntry
 from orm_core.models.base import BaseModel
+from orm_core.models.data_keys import DataKey
 from orm_core.models.fields import EnumField
+from orm_core.models.owners import owned_fields, owner_field
 from orm_core.service import Service
 
 if TYPE_CHECKING:
@@ -71,6 +73,8 @@ class Domain:
 
 #: the domain that comes with the first one that is audited
 AUDIT: Final = Domain("audit_log", models=(AuditEntry,))
+#: the domain that comes with the first one whose secrets have owners
+DATA_KEYS: Final = Domain("data_keys", models=(DataKey,))
 
 
 def table_of(model: Any) -> str:
@@ -142,6 +146,7 @@ class Registry:
             if present != domain:
                 raise RegistryError(f"The domain name {domain.name!r} is taken by {present!r}.")
         _add_trail(candidate)
+        _add_data_keys(candidate)
         problems = _problems(candidate)
         if problems:
             raise RegistryError(" ".join(problems))
@@ -215,6 +220,16 @@ def _add_trail(domains: dict[str, Domain]) -> None:
     if AUDIT.name in domains:
         raise RegistryError(f"The domain name {AUDIT.name!r} is that of the audit trail.")
     domains[AUDIT.name] = AUDIT
+
+
+def _add_data_keys(domains: dict[str, Domain]) -> None:
+    """The table of data keys, where secrets have owners and no domain has its model itself."""
+    models = [model for domain in domains.values() for model in domain.models]
+    if DataKey in models or not any(map(owned_fields, models)):
+        return
+    if DATA_KEYS.name in domains:
+        raise RegistryError(f"The domain name {DATA_KEYS.name!r} is that of the data keys.")
+    domains[DATA_KEYS.name] = DATA_KEYS
 
 
 def _declare_audit(domain: Domain) -> None:
@@ -314,10 +329,19 @@ def _problems(domains: dict[str, Domain]) -> list[str]:
                     f"{first[0]}.{first[1].__name__}."
                 )
             problems += _enum_problems(model, enums)
+            problems += _owner_problems(model)
     registered = {model for _, model in owners.values()}
     for domain in domains.values():
         problems += _reference_problems(domain, registered)
     return problems
+
+
+def _owner_problems(model: Any) -> Iterator[str]:
+    for field in owned_fields(model):
+        try:
+            owner_field(field)
+        except RegistryError as error:
+            yield str(error)
 
 
 def _enum_problems(model: Any, enums: dict[str, tuple[str, ...]]) -> list[str]:

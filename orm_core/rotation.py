@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from orm_core import peewee_facade as peewee
+from orm_core.crypto.data_key import OWNER
 from orm_core.crypto.in_use import index_keys, key_ring
 from orm_core.crypto.secret import Secret
 from orm_core.errors import (
@@ -26,11 +26,15 @@ from orm_core.errors import (
     InsufficientPrivilege,
     InvalidValue,
     LockTimeout,
+    NotFound,
+    SecretErased,
     SecretUnreadable,
     SerializationFailure,
 )
 from orm_core.models.batches import table_of
 from orm_core.models.encrypted import EncryptedField
+from orm_core.models.owners import KeyPage, owner_field, owner_model
+from orm_core.models.sealing import seal_columns
 from orm_core.models.soft_delete import UpdateQuery
 from orm_core.peewee_facade import SQL, fn
 
@@ -81,6 +85,8 @@ class Report:
     unreadable: list[Place] = field(default_factory=list[Place])
     #: of a unique column, where a live row has the same value under another key
     repeated: list[Place] = field(default_factory=list[Place])
+    #: whose owner's data key was erased, so that nobody can open them
+    erased: int = 0
     #: left because others held their rows; run it again
     busy: int = 0
 
@@ -95,7 +101,7 @@ class _Change(NamedTuple):
 
     key: Any
     old_iv: str
-    sealed: tuple[Any, ...]
+    secret: Secret
 
 
 def secrets_of(model: Any) -> list[_Encrypted]:
@@ -175,6 +181,7 @@ def _rotate_column(secret: _Encrypted, batch: int, report: Report, *, dry_run: b
             break
     report.unreadable += found.unreadable
     report.repeated += found.repeated
+    report.erased += found.erased
     report.busy += found.busy
 
 
@@ -195,7 +202,8 @@ def _key_of(part: Any) -> Any:
 def _is_stale(secret: _Encrypted) -> Any:
     """Whether a row's value, or its blind index, is not by the first key."""
     _, iv, _, *index = secret.columns
-    stale = fn.coalesce(_key_of(iv), "") != key_ring().first_id
+    sealing = OWNER if secret.owner else key_ring().first_id
+    stale = fn.coalesce(_key_of(iv), "") != sealing
     for part in index:
         stale |= fn.coalesce(_key_of(part), "") != index_keys().first_id
     return secret.is_null(False) & stale
@@ -206,21 +214,32 @@ def _batches(secret: _Encrypted, where: Any, batch: int) -> Iterator[list[tuple[
     if batch < 1:
         raise InvalidValue("A batch has one row or more.")
     primary = secret.model._meta.primary_key
-    query = secret.model.select(primary, *secret.columns).with_deleted().where(where)
+    owner = [owner_field(secret)] if secret.owner else []
+    query = secret.model.select(primary, *secret.columns, *owner).with_deleted().where(where)
     query = query.order_by(primary).limit(batch).tuples()
     rows = list(query)
     while rows:
-        yield rows
+        page = KeyPage()
+        for row in rows if secret.owner else ():
+            page.adder(owner_model(secret))(row[-1])
+        yield [(*row[:-1], (page, row[-1])) for row in rows] if secret.owner else rows
         rows = list(query.where(primary > rows[-1][0])) if len(rows) == batch else []
 
 
 def _opened(secret: _Encrypted, row: tuple[Any, ...], report: Report) -> Secret | None:
     """The secret of a row; None, and a line in the report, when it can't be opened."""
-    key, value, iv, tag, *index = row
+    key, value, iv, tag, *more = row
+    owner = more.pop() if secret.owner else None
+    digest = more[0] if more else None
     if None not in (iv, tag):
-        stored = secret.stored(value, iv, tag, key, *index)
-        with suppress(SecretUnreadable):
+        stored = secret.stored(value, iv, tag, key, digest, owner)
+        try:
             return secret.secret_class(stored.reveal()) if stored is not None else None
+        except SecretErased:
+            report.erased += 1
+            return None
+        except SecretUnreadable:
+            pass
     report.unreadable.append(Place(*secret.context(key)))
     return None
 
@@ -230,7 +249,7 @@ def _sealed_anew(secret: _Encrypted, row: tuple[Any, ...], report: Report) -> _C
     if opened is None:
         return None
     key, _, iv, *_ = row
-    return _Change(key, iv, tuple(secret.seal(opened, key).values()))
+    return _Change(key, iv, opened)
 
 
 def _write(secret: _Encrypted, changes: list[_Change], report: Report) -> int:
@@ -251,6 +270,10 @@ def _write(secret: _Encrypted, changes: list[_Change], report: Report) -> int:
         if len(changes) == 1:
             report.repeated.append(Place(*secret.context(changes[0].key)))
             return 0
+    except (SecretErased, NotFound) as error:  # nobody can read it any more, or it was purged
+        if len(changes) == 1:
+            report.erased += isinstance(error, SecretErased)
+            return 0
     return sum(_write(secret, [change], report) for change in changes)
 
 
@@ -259,7 +282,13 @@ def _replacement(secret: _Encrypted, changes: list[_Change]) -> Any:
     model, (_, iv, *_) = secret.model, secret.columns
     primary, moved = model._meta.primary_key, model._meta.fields.get("updated_at")
     names = ["key", "old_iv", *(f"new_{place}" for place in range(len(secret.columns)))]
-    rows = [(primary.db_value(key), old_iv, *sealed) for key, old_iv, sealed in changes]
+    keys, old_ivs, secrets = zip(*changes, strict=True)
+    columns = seal_columns({primary: keys, secret: secrets}, primary, stored=True)
+    sealed = zip(*columns.values(), strict=True)
+    rows = [
+        (primary.db_value(key), old_iv, *parts)
+        for key, old_iv, (_, *parts) in zip(keys, old_ivs, sealed, strict=True)
+    ]
     table = peewee.ValuesList(rows, columns=names, alias="new")
     new = table.c
     values = {column: new[f"new_{place}"] for place, column in enumerate(secret.columns)}

@@ -96,6 +96,8 @@ def status(url: str | None) -> None:
 
 
 def _tell_the_rest(report: Report) -> None:
+    if report.erased:
+        click.echo(f"{report.erased} value(s) were erased, see orm-core erase.")
     for place in report.unreadable:
         click.echo(f"{place} can't be opened.", err=True)
     for place in report.repeated:

@@ -18,6 +18,7 @@ _COMMANDS = {
     "db": "orm_core.cli.db",
     "demo": "orm_core.cli.demo",
     "doctor": "orm_core.cli.doctor",
+    "erase": "orm_core.cli.erase",
     "keys": "orm_core.cli.keys",
     "metrics": "orm_core.cli.metrics",
     "migrate": "orm_core.cli.migrate",

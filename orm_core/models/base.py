@@ -26,13 +26,15 @@ from orm_core.database.connection import db
 from orm_core.errors import InvalidValue, NotFound, RegistryError
 from orm_core.models.bulk_insert import insert_rows
 from orm_core.models.columns import CheckedField, is_sql, unknown_field
-from orm_core.models.encrypted import EncryptedField, seal_values
+from orm_core.models.encrypted import EncryptedField
 from orm_core.models.fields import DateTimeField, UUIDField
 from orm_core.models.identifiers import utcnow, uuid7
 from orm_core.models.insert import InsertQuery
+from orm_core.models.owners import refuse_other_owner, writing
 from orm_core.models.policies import policies_of
 from orm_core.models.rows import MadeOnDemand
 from orm_core.models.schema import Metadata, SchemaManager
+from orm_core.models.sealing import seal_changes
 from orm_core.models.soft_delete import (
     Alias,
     Restore,
@@ -157,6 +159,7 @@ class BaseModel(peewee.Model):
             if changes[field] is None:
                 changes |= dict.fromkeys(field.columns)
         refuse_by_hand(cls, changes)
+        refuse_other_owner(cls, changes)
         return UpdateQuery(cls, changes)
 
     @classmethod
@@ -302,11 +305,12 @@ class BaseModel(peewee.Model):
 
     @classmethod
     def _update_row(cls, key: Any, values: Mapping[Any, Any], expected: int | None = None) -> Self:
-        query = cls.update(seal_values(values, key)).where(cls._meta.primary_key == key)
-        if expected is not None:
-            query = query.where(cls._meta.version == expected)
-        for row in query.returning(cls).execute():
-            return row
+        with writing(cls):
+            query = cls.update(seal_changes(values, key)).where(cls._meta.primary_key == key)
+            if expected is not None:
+                query = query.where(cls._meta.version == expected)
+            for row in query.returning(cls).execute():
+                return row
         if expected is not None:
             check_fresh(cls.select(), {cls._meta.primary_key.db_value(key): expected})
         raise NotFound(

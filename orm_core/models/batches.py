@@ -40,6 +40,7 @@ from orm_core.models.fields import (
 from orm_core.models.identifiers import utcnow, uuid7, uuid7s
 from orm_core.models.payloads import check_new, checked, driver_value, fields_of, not_a_payload
 from orm_core.models.sealed_parts import SealedPartField, SealedText
+from orm_core.models.sealing import seal_columns
 
 #: how a value of exactly this type is written; a value of another type has no text here
 _TEXT: Final[dict[type, Callable[[Any], str]]] = {
@@ -328,18 +329,3 @@ def _are_texts(field: Any, values: list[str]) -> bool:
     except InvalidValue:
         return False
     return True
-
-
-def seal_columns(columns: Mapping[Any, Sequence[Any]], key: Any) -> dict[Any, Sequence[Any]]:
-    """The columns, with each secret sealed for its row."""
-    result: dict[Any, Sequence[Any]] = {}
-    for field, values in columns.items():
-        if not isinstance(field, EncryptedField):
-            result[field] = values
-            continue
-        keys = columns.get(key) or [None] * len(values)
-        parts = [field.seal(secret, one) for secret, one in zip(values, keys, strict=True)]
-        secret = cast("Any", field)
-        for part in secret.columns:
-            result[part] = [one[part] for one in parts]
-    return result

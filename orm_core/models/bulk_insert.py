@@ -14,6 +14,7 @@ from orm_core.models.batches import (
     unnested,
 )
 from orm_core.models.copying import copy_rows, stores_as_given
+from orm_core.models.owners import writing
 from orm_core.models.payloads import read_new
 
 Returning: TypeAlias = Literal["rows", "ids"]
@@ -29,6 +30,11 @@ def insert_rows(
 
     Raises ``InvalidValue``, ``UnknownField`` or ``MissingField`` before any SQL.
     """
+    with writing(model):
+        return _written(model, payloads, answer)
+
+
+def _written(model: Any, payloads: Sequence[Mapping[str, Any]], answer: Returning) -> list[Any]:
     columns = new_columns(model, payloads)
     if columns is None or not all(column.has_text for column in columns):
         return _one_by_one(model, payloads, answer)

@@ -8,20 +8,25 @@ not know the rows' ids, and a plain str is refused everywhere.
 
 ``EncryptedTextField(blind_index=True)`` adds ``<name>_index``, a keyed hash by which
 ``where(Model.token == Secret("..."))`` finds the row; ``unique=True`` and ``unique="live"`` imply it.
+
+``EncryptedTextField(owner="user")`` seals with the data key of the row's user, which
+``orm_core.erasure`` destroys; ``owner="self"`` with one of the row itself.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Unpack, overload
 
 from orm_core import peewee_facade as peewee
+from orm_core.crypto.data_key import DataKey
 from orm_core.crypto.in_use import index_keys, key_ring
 from orm_core.crypto.ring import Sealed
 from orm_core.crypto.secret import Secret, SecretJSON, encode
 from orm_core.errors import RegistryError
 from orm_core.models.columns import CheckedField, G, Options, Unique
+from orm_core.models.owners import KeyPage, owner_model
 from orm_core.models.sealed_parts import (
     INDEX_LENGTH,
     PART_LENGTH,
@@ -47,9 +52,16 @@ class EncryptedField(CheckedField[S, G]):
     stored_class: ClassVar[type[StoredSecret]]
 
     def __init__(
-        self, *args: Any, blind_index: bool = False, unique: Unique = False, **kwargs: Any
+        self,
+        *args: Any,
+        blind_index: bool = False,
+        unique: Unique = False,
+        owner: str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        #: the foreign key whose row has the data key, or "self"
+        self.owner: str | None = owner
         self.blind_index: bool = blind_index or bool(unique)
         self._unique_by_index = unique
         if self.index or self.primary_key:
@@ -107,12 +119,25 @@ class EncryptedField(CheckedField[S, G]):
         return *self.place, str(self.model._meta.primary_key.db_value(key))
 
     def stored(
-        self, value: str | None, iv: Any, tag: Any, key: Any, digest: Any = None
+        self,
+        value: str | None,
+        iv: Any,
+        tag: Any,
+        key: Any,
+        digest: Any = None,
+        owner: tuple[KeyPage, Any] | None = None,
     ) -> StoredSecret | None:
-        """The secret of the row ``key`` from what its columns hold."""
+        """The secret of the row ``key`` from what its columns hold.
+
+        ``owner`` is the page of data keys that its owner's is found in, and the owner's id.
+        """
         if value is None:
             return None
-        return self.stored_class(Sealed(value, iv, tag), self.context(key), digest)
+        find_key = None
+        if owner is not None:
+            page, owner_id = owner
+            find_key = partial(page.key, self.model._meta.database, owner_model(self), owner_id)
+        return self.stored_class(Sealed(value, iv, tag), self.context(key), digest, find_key)
 
     def holds(self, value: Any) -> bool:
         """Whether this is a secret of the field's kind."""
@@ -149,16 +174,18 @@ class EncryptedField(CheckedField[S, G]):
         return str(value)
 
     def seal(
-        self, secret: Secret | None, key: Any
+        self, secret: Secret | None, key: Any, data_key: DataKey | None = None
     ) -> dict[peewee.Field[Any, Any], SealedText | None]:
-        """The columns' values for a secret of the row ``key``."""
+        """The columns' values for a secret of the row ``key``, whose owner has ``data_key``."""
         if secret is None:
             return dict.fromkeys(self.columns)
         self.check(secret)
         if key is None or isinstance(key, peewee.Node):
             raise self.refuse("written with the id of its row, which it is bound to")
+        if self.owner and data_key is None:
+            raise self.refuse("written with its owner, whose data key seals it")
         text = secret.plain()
-        stored = [*key_ring().seal(text, self.context(key))]
+        stored = [*(data_key or key_ring()).seal(text, self.context(key))]
         if self.blind_index:
             stored.append(index_keys().digest(text, self.place))
         return dict(zip(self.columns, map(SealedText, stored), strict=True))
@@ -189,6 +216,7 @@ class EncryptedTextField(EncryptedField[Secret, G]):
 
     Assign a ``Secret`` or None; reading gives a ``Secret`` that opens on ``reveal()``.
     ``blind_index=True`` makes it findable by ``==``, ``unique=True`` or ``"live"`` unique as well.
+    ``owner="user"`` (a foreign key) or ``"self"`` seals it with a data key that can be erased.
     """
 
     max_bytes = 1024
@@ -202,6 +230,7 @@ class EncryptedTextField(EncryptedField[Secret, G]):
         *,
         null: Literal[False] = False,
         blind_index: bool = False,
+        owner: str | None = None,
         **options: Unpack[Options[Secret]],
     ) -> None: ...
     @overload
@@ -210,6 +239,7 @@ class EncryptedTextField(EncryptedField[Secret, G]):
         *,
         null: Literal[True],
         blind_index: bool = False,
+        owner: str | None = None,
         **options: Unpack[Options[Secret]],
     ) -> None: ...
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -235,6 +265,7 @@ class EncryptedJSONField(EncryptedField[SecretJSON, G]):
         self: EncryptedJSONField[SecretJSON],
         *,
         null: Literal[False] = False,
+        owner: str | None = None,
         **options: Unpack[Options[SecretJSON]],
     ) -> None: ...
     @overload
@@ -242,6 +273,7 @@ class EncryptedJSONField(EncryptedField[SecretJSON, G]):
         self: EncryptedJSONField[SecretJSON | None],
         *,
         null: Literal[True],
+        owner: str | None = None,
         **options: Unpack[Options[SecretJSON]],
     ) -> None: ...
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -259,14 +291,3 @@ class EncryptedJSONField(EncryptedField[SecretJSON, G]):
         except ValueError:
             pass  # not raised here: the error of json carries the text
         raise self.refuse("a text of JSON")
-
-
-def seal_values(values: Mapping[Any, Any], key: Any) -> dict[Any, Any]:
-    """The values of one row, by field, with every secret replaced by what is stored of it."""
-    result: dict[Any, Any] = {}
-    for field, value in values.items():
-        if isinstance(field, EncryptedField) and type(value) is not SealedText:
-            result.update(field.seal(value, key))
-        else:
-            result[field] = value
-    return result

@@ -8,8 +8,10 @@ from typing import Any, TypeVar, cast
 from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import is_generated, missing_fields
-from orm_core.models.encrypted import EncryptedField, seal_values
+from orm_core.models.encrypted import EncryptedField
+from orm_core.models.owners import owned_fields, refuse_other_owner, writing
 from orm_core.models.rows import MakesRows
+from orm_core.models.sealing import seal_new
 from orm_core.models.versions import counted, refuse_by_hand
 from orm_core.peewee_facade import SQL, Node
 
@@ -30,6 +32,23 @@ class InsertQuery(MakesRows, peewee.ModelInsert[R]):
     def get_default_data(self) -> dict[Any, Any]:
         """Nothing: the rows are complete."""
         return {}
+
+    def _execute(self, database: Any) -> Any:
+        rows = self._insert
+        if not owned_fields(self.model) or not isinstance(rows, dict | list):
+            return super()._execute(database)
+        # A data key is held from sealing to writing, so these are sealed no earlier.
+        primary = self.model._meta.primary_key
+        with writing(self.model, database):
+            sealed = [
+                seal_new(row, row.get(primary))
+                for row in ([rows] if isinstance(rows, dict) else rows)
+            ]
+            self._insert = sealed[0] if isinstance(rows, dict) else sealed
+            try:
+                return super()._execute(database)
+            finally:
+                self._insert = rows
 
     def __sql__(self, ctx: Any) -> Any:
         conflict = self._on_conflict
@@ -64,7 +83,7 @@ def _complete(model: Any, rows: list[Mapping[Any, Any]]) -> list[dict[Any, Any]]
     used = {field for row in given for field in row}
     rows_by_field = [complete_row(model, row, used) for row in given]
     key = model._meta.primary_key
-    return [seal_values(row, row.get(key)) for row in rows_by_field]
+    return [seal_new(row, row.get(key), owned=False) for row in rows_by_field]
 
 
 def complete_row(model: Any, given: Mapping[Any, Any], used: Set[Any]) -> dict[Any, Any]:
@@ -109,6 +128,7 @@ def _as_update(model: Any, conflict: Any) -> Any:
             "the service's upsert(); no SQL was sent."
         )
     refuse_by_hand(model, touched)
+    refuse_other_owner(model, touched)
     conflict = conflict.clone()
     conflict._update = counted(model, updates)
     moved = fields.get("updated_at")

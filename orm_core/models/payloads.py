@@ -16,6 +16,7 @@ from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import is_generated, is_sql, missing_fields, unknown_field
 from orm_core.models.encrypted import EncryptedField
+from orm_core.models.owners import refuse_other_owner
 from orm_core.peewee_facade import Node, Predicate
 
 Payload: TypeAlias = Mapping[str, Any]
@@ -97,6 +98,7 @@ def check_changes(model: Any, given: Collection[peewee.Field[Any, Any]]) -> None
         raise InvalidValue(f"The changes of {model.__name__} are empty; no SQL was sent.")
     if model._meta.primary_key.name in names:
         raise InvalidValue(f"{model.__name__}.id of a row can't be changed; no SQL was sent.")
+    refuse_other_owner(model, given)
     if "deleted_at" in names:
         raise InvalidValue(
             f"{model.__name__}.deleted_at is set by soft_delete() and cleared by restore(), which "

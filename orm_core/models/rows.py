@@ -17,7 +17,7 @@ from __future__ import annotations
 # pyright: basic
 import keyword
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
 from typing import Any, ClassVar, Final, Self, TypeAlias
 
@@ -27,6 +27,7 @@ from orm_core.errors import InvalidValue
 from orm_core.models.columns import CheckedField
 from orm_core.models.encrypted import EncryptedField
 from orm_core.models.fields import DateTimeField, EnumField, UUIDField
+from orm_core.models.owners import KeyPage, owned_fields, owner_field
 from orm_core.models.references import ForeignKeyAccessor, ForeignKeyField
 from orm_core.models.sealed_parts import SealedPartField, SealedText
 from orm_core.models.stored_secret import SecretAccessor
@@ -196,22 +197,25 @@ def _conversion(place: int, field: Any) -> str:
     return _INLINE.get(reader, "{f}.python_value({v})").format(v=f"v{place}", f=f"f{place}")
 
 
-def _generate(fields: Sequence[Any], body: str, **names: Any) -> MakeRows:
-    """``make(rows)``: ``body`` for each row, whose columns are v0, v1, ..."""
+def _generate(fields: Sequence[Any], body: str, before: str = "", **names: Any) -> MakeRows:
+    """``make(rows)``: ``body`` for each row, whose columns are v0, v1, ...; ``before`` once."""
     columns = "".join(f"v{place}, " for place in range(len(fields)))
     source = (
         "def make(rows):\n"
         "    made = []\n"
         "    append = made.append\n"
+        f"{before}"
         f"    for {columns}in rows:\n"
         f"{body}"
         "    return made\n"
     )
     scope: dict[str, Any] = {"uuid_of": uuid_of, "UTC": UTC, "SealedText": SealedText, **names}
+    scope["KeyPage"] = KeyPage
     for place, field in enumerate(fields):
         scope[f"f{place}"] = field
         target = field.rel_field if isinstance(field, ForeignKeyField) else field
         scope[f"members{place}"] = getattr(target, "members", None)
+        scope[f"model{place}"] = getattr(field, "rel_model", field.model)
     exec(source, scope)  # noqa: S102 - of names of columns, quoted, and code of this module
     make: MakeRows = scope["make"]
     return make
@@ -227,10 +231,24 @@ def _pairs(fields: Sequence[Any]) -> str:
 
 
 def _objects(model: Any, fields: Sequence[Any]) -> MakeRows:
+    noted, notes = _noting_owners(model, fields)
+    keys = "        row._keys = keys\n" if notes else ""
     body = (
-        f"        row = new(model)\n        row.__data__ = {_pairs(fields)}\n        append(row)\n"
+        f"        row = new(model)\n        row.__data__ = {_pairs(fields)}\n"
+        f"{keys}{notes}        append(row)\n"
     )
-    return _generate(fields, body, new=object.__new__, model=model)
+    return _generate(fields, body, noted, new=object.__new__, model=model)
+
+
+def _noting_owners(model: Any, fields: Sequence[Any]) -> tuple[str, str]:
+    """What notes the owners of rows that are read together, before the loop and in it."""
+    places = {field: place for place, field in enumerate(fields)}
+    owners = dict.fromkeys(
+        owner_field(field) for field in owned_fields(model) if owner_field(field) in places
+    )
+    before = "".join(f"    note{places[one]} = keys.adder(model{places[one]})\n" for one in owners)
+    notes = "".join(f"        note{places[one]}(v{places[one]})\n" for one in owners)
+    return ("    keys = KeyPage()\n" + before if owners else ""), notes
 
 
 def _dicts(_: Any, fields: Sequence[Any]) -> MakeRows:
@@ -280,13 +298,26 @@ def _records(model: Any, fields: Sequence[Any]) -> MakeRows:
         readers[f"open_{secret.name}"] = secret.stored
         given = ", ".join(places[name] for name in parts)
         index = places.get(secret.index_name, "None")
-        values[secret.name] = f"open_{secret.name}({given}, {values[key]}, {index})"
+        values[secret.name] = (
+            f"open_{secret.name}({given}, {values[key]}, {index}{_owner(secret, places)})"
+        )
         for part in secret.columns[1:]:
             values.pop(part.name, None)
     record = type(f"{model.__name__}Record", (Record,), {"__slots__": tuple(values)})
     stores = "".join(f"        row.{name} = {value}\n" for name, value in values.items())
-    body = f"        row = new(Record)\n{stores}        append(row)\n"
-    return _generate(fields, body, new=object.__new__, Record=record, **readers)
+    noted, notes = _noting_owners(model, fields)
+    body = f"        row = new(Record)\n{stores}{notes}        append(row)\n"
+    return _generate(fields, body, noted, new=object.__new__, Record=record, **readers)
+
+
+def _owner(secret: Any, places: Mapping[str, str]) -> str:
+    """The argument by which a secret finds the data key of its owner."""
+    if not secret.owner:
+        return ""
+    name = owner_field(secret).name
+    if name not in places:
+        raise InvalidValue(f"records() reads {secret.label} with its owner: select {name} too.")
+    return f", (keys, {places[name]})"
 
 
 _WRITERS: Final = {

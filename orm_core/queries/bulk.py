@@ -16,14 +16,15 @@ from orm_core.models.batches import (
     convert_column,
     quoted,
     returning,
-    seal_columns,
     sql_type,
     table_of,
     unnested,
 )
 from orm_core.models.bulk_insert import answered
 from orm_core.models.identifiers import utcnow
+from orm_core.models.owners import owned_fields, writing
 from orm_core.models.payloads import Payload, check_changes
+from orm_core.models.sealing import seal_columns
 from orm_core.models.soft_delete import is_soft
 from orm_core.models.versions import check_fresh, check_named
 from orm_core.queries.rows import returned
@@ -37,6 +38,15 @@ def update_rows(model: Any, payloads: Iterable[Payload], *, include_deleted: boo
     """
     given = list(payloads)
     keys = _keys(model, given)
+    with writing(model):
+        return _updated(model, given, keys, include_deleted=include_deleted)
+
+
+def _updated(
+    model: Any, given: Sequence[Payload], keys: Sequence[Any], *, include_deleted: bool
+) -> list[Any]:
+    if owned_fields(model):
+        given, keys = _stored_only(model, given, keys)
     groups = _by_fields(model, given, keys)
     found: dict[Any, Any] = {}
     database, version = model._meta.database, model._meta.version
@@ -68,6 +78,17 @@ def _keys(model: Any, payloads: Sequence[Any]) -> list[Any]:
     return keys
 
 
+def _stored_only(
+    model: Any, given: Sequence[Payload], keys: Sequence[Any]
+) -> tuple[list[Payload], list[Any]]:
+    """What is about rows that are there, whose owners can be told."""
+    primary = model._meta.primary_key
+    query = model.select(primary).with_deleted().where(primary.in_(list(keys))).tuples()
+    stored = {primary.db_value(key) for (key,) in query}
+    kept = [(payload, key) for payload, key in zip(given, keys, strict=True) if key in stored]
+    return [payload for payload, _ in kept], [key for _, key in kept]
+
+
 def _by_fields(
     model: Any, payloads: Sequence[Mapping[str, Any]], keys: Sequence[Any]
 ) -> list[list[Column]]:
@@ -81,7 +102,7 @@ def _by_fields(
         columns: dict[Any, Sequence[Any]] = {primary: [keys[place] for place in places]}
         for name, field in changed.items():
             columns[field] = convert_column(field, [payloads[place][name] for place in places])
-        sealed = seal_columns(columns, primary)
+        sealed = seal_columns(columns, primary, stored=True)
         group = groups.setdefault(frozenset(sealed), {field: [] for field in sealed})
         for field, values in sealed.items():
             group[field].extend(values)

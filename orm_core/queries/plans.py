@@ -14,14 +14,16 @@ from typing import Any, Final, TypeAlias, cast
 
 from orm_core import peewee_facade as peewee
 from orm_core.crypto.secret import Secret
-from orm_core.errors import InvalidValue, SecretUnreadable
+from orm_core.errors import InvalidValue, NotFound, SecretUnreadable
 from orm_core.models import soft_delete, versions
 from orm_core.models.columns import CheckedField
 from orm_core.models.encrypted import EncryptedField
 from orm_core.models.fields import DateTimeField, UUIDField
 from orm_core.models.identifiers import utcnow, utcnow_text, uuid7, uuid7_text
 from orm_core.models.insert import InsertQuery, complete_row
+from orm_core.models.owners import SELF, owner_field, writing
 from orm_core.models.payloads import check_changes, check_new, checked, driver_value, fields_of
+from orm_core.models.sealing import data_keys
 from orm_core.models.soft_delete import Visibility, cascading
 from orm_core.queries.compiled import Parameter, Statement, as_given
 
@@ -74,6 +76,7 @@ class Insert:
         values = {field: Parameter(field.name, as_given) for field in set_here}
         query: InsertQuery[Any] = InsertQuery(model)
         query._insert = complete_row(model, values, set(values))
+        self._model = model
         self._key = model._meta.primary_key.name
         self._statement = Statement(query.returning(model))
 
@@ -85,8 +88,12 @@ class Insert:
         if self._secrets:
             made = {name: one() if callable(one) else one for name, one in self._secrets}
             payload = {**payload, **made}
-        self._values.read(payload, values, self._key)
-        return self._statement.first(values)
+        if not self._values.owned:
+            self._values.read(payload, values, self._key)
+            return self._statement.first(values)
+        with writing(self._model):
+            self._values.read(payload, values, self._key)
+            return self._statement.first(values)
 
 
 class ByKey:
@@ -181,9 +188,18 @@ class Update:
     def row(self, key: Any, payload: Mapping[str, Any]) -> Any:
         """Update; answers the row as stored, or None without one. Raises ``StaleRow``."""
         values: dict[str, Any] = {_KEY: key}
-        self._values.read(payload, values, _KEY)
         if self._moves:
             values["updated_at"] = utcnow_text()
+        if not self._values.owned:
+            return self._row(key, payload, values)
+        with writing(self._model):
+            try:
+                return self._row(key, payload, values)
+            except NotFound:
+                return None
+
+    def _row(self, key: Any, payload: Mapping[str, Any], values: dict[str, Any]) -> Any:
+        self._values.read(payload, values, _KEY)
         row = self._statement.first(values)
         if row is None and self._version is not None:
             seen = self._model.select()._seeing(self._visibility)
@@ -256,6 +272,8 @@ class _Values:
         self.fields = [field for name, field in fields.items() if name not in secrets]
         for field in secrets.values():
             self.fields += field.columns
+        #: whether a data key is needed
+        self.owned = any(field.owner for field in secrets.values())
 
     def read(self, payload: Mapping[str, Any], values: dict[str, Any], key: str) -> None:
         """Add the payload's values to those of a statement; secrets are bound to ``key`` there."""
@@ -265,8 +283,17 @@ class _Values:
             secret = payload[name]
             if not isinstance(secret, Secret):
                 checked(field, secret)  # passes None where it may be, refuses the rest
-            sealed = field.seal(secret, values.get(key))
+            data_key = _data_key(field, secret, values, key) if field.owner else None
+            sealed = field.seal(secret, values.get(key), data_key)
             values.update((part.name, text) for part, text in sealed.items())
+
+
+def _data_key(field: Any, secret: Any, values: Mapping[str, Any], key: str) -> Any:
+    """The data key of the owner, by the values of a new row or by the key of a stored one."""
+    owners = None
+    if key != _KEY:
+        owners = [values.get(key if field.owner == SELF else owner_field(field).name)]
+    return data_keys(field, [secret], [values.get(key)], owners)[0]
 
 
 def converter(field: Any) -> Convert:

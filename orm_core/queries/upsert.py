@@ -22,6 +22,7 @@ from orm_core.models.batches import (
 )
 from orm_core.models.bulk_insert import answered
 from orm_core.models.encrypted import EncryptedField
+from orm_core.models.owners import SELF, owned_fields, owner_field
 from orm_core.models.payloads import check_new, read_new
 from orm_core.models.soft_delete import condition, is_soft
 from orm_core.models.versions import refuse_by_hand
@@ -36,7 +37,7 @@ def upsert(model: Any, values: Mapping[Any, Any], on: Iterable[str] | None) -> A
     """
     _refuse_kept(model, values)
     target, live = _key(model, values, on)
-    if any(isinstance(field, EncryptedField) for field in values):
+    if owned_fields(model) or any(isinstance(field, EncryptedField) for field in values):
         return _by_lock(model, values, target)
     return _at_once(model, values, target, live)
 
@@ -114,14 +115,16 @@ class _Batch:
         self.keys = [key for key, _ in keyed]
         self.places = [place for _, place in keyed]
         self._payloads = [payloads[place] for place in self.places]
-        self._columns = new_columns(model, self._payloads)
+        # Secrets are written row by row, and those of an owner not sealed before.
+        secret = owned_fields(model) or any(isinstance(one, EncryptedField) for one in fields)
+        self._columns = None if secret else new_columns(model, self._payloads)
+        self._rows = [read_new(model, payload) for payload in self._payloads] if secret else None
 
     def write(self) -> list[Any]:
         """Insert or update; answers the rows in the order of ``places``."""
-        secret = any(isinstance(field, EncryptedField) for field in self._fields)
         columns = self._columns
-        if secret or columns is None or not all(column.has_text for column in columns):
-            rows = [read_new(self._model, payload) for payload in self._payloads]
+        if columns is None or not all(column.has_text for column in columns):
+            rows = self._rows or [read_new(self._model, payload) for payload in self._payloads]
             names = [field.name for field in self.target]
             return [upsert(self._model, row, names) for row in rows]
         rows = self._send(columns)
@@ -242,7 +245,11 @@ def _by_lock(model: Any, values: Any, target: tuple[Any, ...]) -> Any:
     database = model._meta.database
     same = [field == values[field] for field in target]
     kept = {field.name for field in (*target, model._meta.primary_key)}
+    owners = [one for one in _owner_keys(model) if one in values]
+    kept |= {field.name for field in owners}
     changed = {field: value for field, value in values.items() if field.name not in kept}
+    if not changed:
+        changed = {target[0]: values[target[0]]}  # to answer the row
     taken: DuplicateKey | None = None
     with database.atomic():
         for attempt in ("update", "insert", "update"):
@@ -253,8 +260,24 @@ def _by_lock(model: Any, values: Any, target: tuple[Any, ...]) -> Any:
                 except DuplicateKey as error:
                     taken = error
                     continue
-            key = model.select(model._meta.primary_key).where(*same).for_update().scalar()
-            if key is not None and changed:
+            query = model.select(model._meta.primary_key, *owners).where(*same).for_update()
+            for key, *found in query.tuples():
+                _refuse_other_owner(values, dict(zip(owners, found, strict=True)))
                 return model._update_row(key, changed)
         assert taken is not None  # noqa: S101 - the insert was refused
         raise taken
+
+
+def _owner_keys(model: Any) -> list[Any]:
+    """The foreign keys that tell the owners of a model's secrets."""
+    fields = [owner_field(one) for one in owned_fields(model) if one.owner != SELF]
+    return list(dict.fromkeys(fields))
+
+
+def _refuse_other_owner(values: Mapping[Any, Any], stored: Mapping[Any, Any]) -> None:
+    for owner, found in stored.items():
+        if owner.db_value(values[owner]) != owner.db_value(found):
+            raise InvalidValue(
+                f"{owner.label} of a row can't be changed: its data key opens the row's secrets. "
+                "Nothing was written."
+            )
