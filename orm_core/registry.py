@@ -18,6 +18,7 @@ import importlib
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -43,13 +44,18 @@ ENTRY_POINTS = "orm_core.domains"
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A service's tables and what may be done with them, under one name."""
+    """A service's tables and what may be done with them, under one name.
+
+    Rows that were soft-deleted longer than ``retention`` ago are removed for good by
+    ``orm-core purge``; None keeps them.
+    """
 
     name: str
     models: tuple[type[BaseModel], ...] = ()
     services: tuple[type[Service[Any, Any, Any]], ...] = ()
     #: whether every change of a row is kept in the audit trail; "chain" links the trail's entries
     audit: bool | Literal["chain"] = False
+    retention: timedelta | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
@@ -64,6 +70,12 @@ class Domain:
                 raise RegistryError(f"Domain {self.name}: each service must be a Service class.")
         if self.audit not in (True, False, "chain"):
             raise RegistryError(f'Domain {self.name}: audit takes True, False or "chain".')
+        age = self.retention
+        if age is not None and not (isinstance(age, timedelta) and age > timedelta()):
+            raise RegistryError(
+                f"Domain {self.name}: retention must be a timedelta above zero, such as "
+                "timedelta(days=90), or None."
+            )
 
     def __repr__(self) -> str:
         models = ", ".join(model.__name__ for model in self.models)

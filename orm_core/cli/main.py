@@ -22,6 +22,7 @@ _COMMANDS = {
     "keys": "orm_core.cli.keys",
     "metrics": "orm_core.cli.metrics",
     "migrate": "orm_core.cli.migrate",
+    "purge": "orm_core.cli.purge",
     "seed": "orm_core.cli.seed",
     "studio": "orm_core.cli.studio",
     "types": "orm_core.cli.types",

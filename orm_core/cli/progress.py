@@ -10,7 +10,13 @@ from contextlib import contextmanager
 from typing import Final
 
 #: where a Router, a backfill and a generated file tell how far they are
-_LOGGERS: Final = ("orm_core.audit", "orm_core.migrations", "orm_core.rotation", "peewee_migrate")
+_LOGGERS: Final = (
+    "orm_core.audit",
+    "orm_core.migrations",
+    "orm_core.purging",
+    "orm_core.rotation",
+    "peewee_migrate",
+)
 
 
 class _OneLine(logging.Handler):

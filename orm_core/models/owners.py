@@ -72,9 +72,13 @@ def owner_model(field: Any) -> Any:
 
 def owner_name(model: Any, key: Any) -> str:
     """The name of an owner: its table and its id."""
+    return f"{owners_of(model)}{model._meta.primary_key.db_value(key)}"
+
+
+def owners_of(model: Any) -> str:
+    """What the names of all owners of a table begin with."""
     meta = model._meta
-    table = f"{meta.schema}.{meta.table_name}" if meta.schema else meta.table_name
-    return f"{table}/{meta.primary_key.db_value(key)}"
+    return f"{meta.schema}.{meta.table_name}/" if meta.schema else f"{meta.table_name}/"
 
 
 def refuse_other_owner(model: Any, fields: Collection[Any]) -> None:
