@@ -35,7 +35,7 @@ from __future__ import annotations
 def files(models: Iterable[type[BaseModel]], within: Path) -> dict[Path, str]:
     """The path and text of each file, for the models whose source is in the folder ``within``.
 
-    Models installed from elsewhere have theirs already. Raises ``RegistryError`` when two models
+    Models installed from elsewhere have theirs already, and those of orm_core need none. Raises ``RegistryError`` when two models
     beside each other have one name, a type is not at the top of a module, or a model declares a
     ``Backref`` or ``ForeignKeyId`` that no foreign key makes.
     """
@@ -46,7 +46,8 @@ def files(models: Iterable[type[BaseModel]], within: Path) -> dict[Path, str]:
         _check_declarations(model)
         source = getattr(sys.modules[model.__module__], "__file__", None)
         folder = Path(source).resolve().parent if source else None
-        if folder is not None and folder.is_relative_to(within.resolve()):
+        ours = model.__module__.startswith("orm_core.")
+        if folder is not None and folder.is_relative_to(within.resolve()) and not ours:
             folders.setdefault(folder, []).append(model)
     return {folder / FILE_NAME: text(sorted(some, key=_name)) for folder, some in folders.items()}
 

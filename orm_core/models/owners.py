@@ -20,6 +20,7 @@ from orm_core.crypto.in_use import key_ring
 from orm_core.crypto.keys import key_of
 from orm_core.crypto.ring import Sealed
 from orm_core.errors import InvalidValue, RegistryError, SecretErased, SecretUnreadable
+from orm_core.peewee_facade import Model
 
 TABLE: Final = "data_keys"
 #: what ``owner`` says for secrets that the row itself owns
@@ -153,9 +154,11 @@ class KeyPage:
     another process takes effect on rows in memory, and goes with the last of its rows.
     """
 
-    __slots__ = ("_erased", "_found", "_opened", "_owners", "_read_at")
+    __slots__ = ("_erased", "_fill", "_found", "_opened", "_owners", "_read_at")
 
-    def __init__(self) -> None:
+    def __init__(self, fill: Callable[[], object] | None = None) -> None:
+        #: reads the rest of the rows, which are made one by one
+        self._fill = fill
         self._owners: dict[Any, set[Any]] = {}
         self._found: dict[str, Any] = {}
         self._opened: dict[str, DataKey] = {}
@@ -166,12 +169,25 @@ class KeyPage:
         """Takes the ids of owners, which are rows of ``model``."""
         return self._owners.setdefault(model, set()).add
 
+    def cover(self, row: Any) -> None:
+        """Have a row, and those that it was joined with, use this page."""
+        if not isinstance(row, Model):
+            return
+        for field in owned_fields(row):
+            row.__dict__["_keys"] = self
+            self.adder(owner_model(field))(row.__data__.get(owner_field(field).name))
+        for related in row.__rel__.values():
+            self.cover(related)
+
     def key(self, database: Any, model: Any, owner: Any) -> DataKey:
         """The data key of an owner. Raises ``SecretErased`` or ``SecretUnreadable``."""
         name = owner_name(model, owner)
         now = monotonic()
         fresh = now - self._read_at < KEPT_SECONDS and self._erased == _erased
         if not fresh or name not in self._found:
+            if self._fill is not None:
+                fill, self._fill = self._fill, None
+                fill()
             self.adder(model)(owner)
             self._erased, self._read_at = _erased, now
             self._found, self._opened = _read(database, sorted(self._names())), {}
@@ -189,6 +205,28 @@ class KeyPage:
 
     def __reduce__(self) -> Any:
         return KeyPage, ()  # no key leaves the process with a row that is pickled
+
+
+def share_keys(query: Any, wrapper: Any) -> Any:
+    """Have rows that Peewee makes, of joins, share a page."""
+    joined = [target for some in getattr(query, "_joins", {}).values() for target, *_ in some]
+    models = [getattr(one, "model", one) for one in (query.model, *joined)]
+    if not any(owned_fields(one) for one in models if hasattr(one, "_meta")):
+        return wrapper
+
+    def fill() -> None:
+        if len(wrapper.row_cache) == wrapper.count:  # not of iterator(), which keeps no row
+            wrapper.fill_cache()
+
+    make, page = wrapper.process_row, KeyPage(fill)
+
+    def process_row(row: Any) -> Any:
+        made = make(row)
+        page.cover(made)
+        return made
+
+    wrapper.process_row = process_row
+    return wrapper
 
 
 def forget_keys() -> None:

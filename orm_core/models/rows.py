@@ -27,7 +27,7 @@ from orm_core.errors import InvalidValue
 from orm_core.models.columns import CheckedField
 from orm_core.models.encrypted import EncryptedField
 from orm_core.models.fields import DateTimeField, EnumField, UUIDField
-from orm_core.models.owners import KeyPage, owned_fields, owner_field
+from orm_core.models.owners import KeyPage, owned_fields, owner_field, share_keys
 from orm_core.models.references import ForeignKeyAccessor, ForeignKeyField
 from orm_core.models.sealed_parts import SealedPartField, SealedText
 from orm_core.models.stored_secret import SecretAccessor
@@ -100,7 +100,9 @@ class MakesRows(peewee.Query):
 
     def _get_cursor_wrapper(self, cursor: Any) -> Any:
         make = self.row_maker()
-        return super()._get_cursor_wrapper(cursor) if make is None else MadeRows(cursor, make)
+        if make is not None:
+            return MadeRows(cursor, make)
+        return share_keys(self, super()._get_cursor_wrapper(cursor))
 
     def row_maker(self) -> MakeRows | None:
         """The loop for this query's rows; None when its selection is not plain columns."""
