@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from migration_tools import given
 
 from orm_core import (
     BaseModel,
@@ -36,10 +37,13 @@ from orm_core import (
     use_key_ring,
 )
 from orm_core.erasure import ErasedColumn, erasable, erase
+from orm_core.migrations.migrations import Migrations
 from orm_core.models import owners
 from orm_core.models.data_keys import DataKey
 from orm_core.registry import Domain, Registry
 from orm_core.rotation import KeyUse, check, rotate, status
+
+__all__ = ["given"]  # a fixture
 
 CANARY = "canary-ya29.a0AfH6"
 OLD, NEW, INDEX = KeyRing.generate("k1"), KeyRing.generate("k2"), IndexKeys.generate("i1")
@@ -569,6 +573,15 @@ def test_the_table_of_data_keys_comes_with_the_first_model_that_needs_it():
     assert DataKey in needed.models
     assert "data_keys" in needed.tables
     assert DataKey not in Registry().models
+
+
+def test_the_table_of_data_keys_is_in_the_migrations(given, tmp_path):
+    needed = Registry()
+    needed.register(domain)
+    migrations = Migrations(given, needed, tmp_path)
+    (path,) = migrations.generate("post")
+    assert "CREATE TABLE public.data_keys" in path.read_text()
+    assert migrations.generate("again") == []
 
 
 @pytest.mark.parametrize("owner", ["nobody", "subject", "maybe", ""])

@@ -33,6 +33,7 @@ from orm_core import (
     use_key_ring,
     utcnow,
 )
+from orm_core.erasure import erase
 from orm_core.models.data_keys import DataKey
 from orm_core.models.schema import create_all
 from orm_core.purging import BUSY, purge
@@ -261,6 +262,34 @@ def test_the_data_keys_of_purged_owners_go_too(tables):
     assert [key.id for key in DataKey.select()] == [f"purged_folders/{stays.id}"]
     assert stays.secret.reveal() == CANARY
     assert gone.id not in left(Folder)
+
+
+# -- the audit trail ------------------------------------------------------------------------
+
+
+def test_the_audit_trail_notes_what_is_purged(clone_db, monkeypatch):
+    class Memo(BaseModel):
+        text = EncryptedTextField(owner="self")
+        parent = ForeignKeyField("self", null=True)
+
+        class Meta:
+            table_name = "purged_memos"
+
+    monkeypatch.setattr(db, "audited", db.audited)
+    audited = Registry()
+    audited.register(Domain("memos", models=(Memo,), retention=30 * DAYS, audit="chain"))
+    create_all(clone_db, audited.models)
+    first = Memo.create(text=Secret(CANARY))
+    second = Memo.create(text=Secret(CANARY), parent=first)
+    for row in (first, second):
+        aged(row)
+    erase(Memo, first.id)
+    assert purge(audited).rows == 2
+    trail = db.execute_sql("SELECT row_id, operation, a::text FROM audit_log a").fetchall()
+    gone = {row for row, operation, _ in trail if operation == "hard_delete"}
+    assert gone == {str(first.id), str(second.id)}
+    sealed = [text for *_, text in trail if CANARY in text or "@owner" in text]
+    assert sealed == []
 
 
 # -- beside others --------------------------------------------------------------------------

@@ -65,6 +65,8 @@ from orm_core import (
     utcnow,
     uuid7,
 )
+from orm_core.erasure import Erasure, erasable, erase
+from orm_core.purging import PurgeReport, purge
 
 
 class Color(Enum):
@@ -111,6 +113,8 @@ class Thing(BaseModel):
     card = EncryptedJSONField()
     api_key = EncryptedTextField(null=True, unique="live", blind_index=True)
     spare_card = EncryptedJSONField(null=True)
+    owned = EncryptedTextField(owner="owner")
+    owned_card = EncryptedJSONField(null=True, owner="self")
     version = VersionField(comment="of the whole row")
     owner = ForeignKeyField(User, backref="things")
     owner_id: ForeignKeyId[UUID]
@@ -145,7 +149,12 @@ class ThingsService(Service[Thing]):
     by_name_and_color = finder(Thing.name, Thing.color)
 
 
-domain = Domain("things", models=(Label, Thing, Team, Part), services=(ThingsService,))
+domain = Domain(
+    "things",
+    models=(Label, Thing, Team, Part),
+    services=(ThingsService,),
+    retention=timedelta(days=90),
+)
 
 
 def attributes(thing: Thing, user: User, part: Part) -> None:
@@ -182,6 +191,8 @@ def attributes(thing: Thing, user: User, part: Part) -> None:
     assert_type(thing.numbers, list[int] | None)
     assert_type(thing.secret, Secret)
     assert_type(thing.secret.reveal(), str)
+    assert_type(thing.owned.reveal(), str)
+    assert_type(thing.owned_card, SecretJSON | None)
     assert_type(thing.hint, Secret | None)
     assert_type(thing.card, SecretJSON)
     assert_type(thing.spare_card, SecretJSON | None)
@@ -400,3 +411,14 @@ def rows_of_a_scope(user: User) -> None:
     with row_scope(user=user.id, number=1):
         assert_type(ThingsService.list(), list[Thing])
     assert_type(setting("user"), str)
+
+
+def erasing(user: User) -> int:
+    assert_type(erasable(User, user.id), Erasure)
+    found = erase(User, str(user.id))
+    assert_type(found.columns[0].rows, int)
+    assert_type(found.erased_at, datetime | None)
+    assert_type(purge(registry, older_than=timedelta(days=1), dry_run=True), PurgeReport)
+    report = purge([domain], batch=10)
+    assert_type(report.tables[0].kept["a.b"], int)
+    return report.rows
