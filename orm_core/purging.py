@@ -92,6 +92,11 @@ def purge(
         if age is not None:
             run.cutoffs |= {model: now - age for model in domain.models if is_soft(model)}
     # What refers comes before what it refers to, so that little is left to go together.
+    for model in run.cutoffs:
+        if not _has_one_key(model):
+            raise InvalidValue(
+                f"{_name(model)} has a key of several columns: purge() can't do that."
+            )
     models = list(reversed(peewee.sort_models(list(run.cutoffs))))
     if any(model._meta.database.in_transaction() for model in models):
         raise TransactionError("purge() commits batch by batch: call it outside a transaction.")
@@ -252,7 +257,7 @@ class _Group:
             values = [self._cutoffs[model]]
         above = f"p.{quoted(parent._meta.primary_key.column_name)}"
         # A composite key has no column: such rows are told apart by nothing, and never chosen.
-        own = f"c.{quoted(primary.column_name)}" if hasattr(primary, "column_name") else "NULL"
+        own = f"c.{quoted(primary.column_name)}" if _has_one_key(model) else "NULL"
         joined = (
             f"FROM {table_of(model)} c JOIN {table_of(parent)} p "
             f"ON c.{quoted(reference.column_name)} = p.{quoted(reference.rel_field.column_name)} "
@@ -327,6 +332,10 @@ def _delete_keys(database: Any, rows: Iterable[tuple[Any, str]]) -> None:
 def _name(model: Any) -> str:
     meta = model._meta
     return f"{meta.schema}.{meta.table_name}" if meta.schema else str(meta.table_name)
+
+
+def _has_one_key(model: Any) -> bool:
+    return getattr(model._meta.primary_key, "column_name", None) is not None
 
 
 def _keys(model: Any, cursor: Any) -> set[Any]:

@@ -28,14 +28,15 @@ def erase(table: str, id: str, yes: bool, dry_run: bool, url: str | None) -> Non
 
     session.discover()
     model = _model(table)
+    key = _key(model, id)
     with session.database(url):
-        found = erasure.erasable(model, id)
+        found = erasure.erasable(model, key)
         _show(found)
         if dry_run:
             return
         if not yes and found.erased_at is None:
             click.confirm("Make them unreadable for good?", abort=True)
-        done = erasure.erase(model, id)
+        done = erasure.erase(model, key)
     if found.erased_at is None:
         click.echo(f"The data key of {done.table} {done.row} is erased.")
 
@@ -52,6 +53,17 @@ def _model(table: str) -> Any:
             f"Tables whose rows do: {known}."
         )
     return owners[table]
+
+
+def _key(model: Any, text: str) -> str | int:
+    """The id that was typed: a number where the table's ids are."""
+    from peewee import IntegerField
+
+    if not isinstance(model._meta.primary_key, IntegerField):
+        return text
+    if not text.isascii() or not text.isdigit():
+        raise click.UsageError(f"The ids of {model._meta.table_name} are numbers.")
+    return int(text)
 
 
 def _show(found: Erasure) -> None:

@@ -62,6 +62,10 @@ class EncryptedField(CheckedField[S, G]):
         super().__init__(*args, **kwargs)
         #: the foreign key whose row has the data key, or "self"
         self.owner: str | None = owner
+        if owner is not None and (not isinstance(owner, str) or not owner):
+            raise RegistryError(
+                f'{type(self).__name__}: owner names a foreign key of the model, or is "self".'
+            )
         self.blind_index: bool = blind_index or bool(unique)
         self._unique_by_index = unique
         if self.index or self.primary_key:

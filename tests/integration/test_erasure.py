@@ -6,13 +6,15 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
+import psycopg2
 import pytest
 from migration_tools import given
 
 from orm_core import (
+    AutoField,
     BaseModel,
     DuplicateKey,
     EncryptedJSONField,
@@ -199,6 +201,24 @@ def test_a_secret_of_the_row_itself_has_a_key_of_that_row(tables):
     PeopleService.update(ada.id, {"diary": Secret("new")})
     assert fresh(ada).diary.reveal() == "new"
     assert key_of(ada)[0]
+
+
+def test_an_owner_may_have_a_number_as_its_key(tables):
+    class Box(BaseModel):
+        id = AutoField()  # type: ignore[assignment]
+        pin = EncryptedTextField(owner="self")
+
+        class Meta:
+            table_name = "erased_boxes"
+
+    db.create_tables([Box])
+    with pytest.raises(InvalidValue, match="written with"):
+        Box.create(pin=Secret("1"))  # what a secret is bound to must be known before
+    box = Box.create(id=7, pin=Secret("1"))
+    assert fresh(box).pin.reveal() == "1"
+    assert erase(Box, 7).row == "7"
+    with pytest.raises(SecretErased):
+        fresh(box).pin.reveal()
 
 
 def test_no_key_is_made_for_a_row_without_a_secret_or_that_is_not_there(tables):
@@ -584,7 +604,13 @@ def test_the_table_of_data_keys_is_in_the_migrations(given, tmp_path):
     assert migrations.generate("again") == []
 
 
-@pytest.mark.parametrize("owner", ["nobody", "subject", "maybe", ""])
+@pytest.mark.parametrize("owner", ["", 5, True])
+def test_an_owner_that_is_no_name_is_refused(owner):
+    with pytest.raises(RegistryError, match="owner"):
+        EncryptedTextField(owner=owner)
+
+
+@pytest.mark.parametrize("owner", ["nobody", "subject", "maybe", "Target"])
 def test_an_owner_that_is_no_reference_is_refused_at_registration(owner):
     class Target(BaseModel):
         name = TextField()
@@ -592,7 +618,7 @@ def test_an_owner_that_is_no_reference_is_refused_at_registration(owner):
     class Bad(BaseModel):
         subject = TextField()
         maybe = ForeignKeyField(Target, null=True)
-        text = EncryptedTextField(null=True, owner=owner or "Target")
+        text = EncryptedTextField(null=True, owner=owner)
 
     with pytest.raises(RegistryError, match="owner="):
         Registry().register(Domain("bad", models=(Target, Bad)))
@@ -645,6 +671,44 @@ def test_erasing_waits_for_a_secret_under_way_and_covers_it(committed):
     with pytest.raises(SecretErased):
         fresh(late).text.reveal()
     assert db.execute_sql("SELECT count(code_index) FROM erased_letters").fetchone() == (0,)
+
+
+WRITES: dict[str, Any] = {
+    "create": lambda one: LettersService.create({"person_id": one.person_id, "text": Secret("x")}),
+    "create_many": lambda one: LettersService.create_many(
+        [{"person_id": one.person_id, "text": Secret("x")}]
+    ),
+    "insert": lambda one: Letter.insert(person=one.person_id, text=Secret("x")).execute(),
+    "update": lambda one: LettersService.update(one.id, {"text": Secret("x")}),
+    "update_many": lambda one: LettersService.update_many([{"id": one.id, "text": Secret("x")}]),
+    "save": lambda one: (setattr(one, "text", Secret("x")), one.save()),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_write_holds_the_data_key_until_it_is_committed(committed, orm_core_server, name):
+    one = letter(person())
+
+    def wait_for(count: int) -> None:
+        deadline = time.monotonic() + 20
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while db.execute_sql(waiting).fetchone()[0] < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    with closing(psycopg2.connect(orm_core_server.url(db.database))) as link:
+        link.cursor().execute("LOCK TABLE erased_letters IN SHARE MODE")  # readers pass
+        with ThreadPoolExecutor(2) as threads:
+            written = threads.submit(WRITES[name], one)
+            wait_for(1)
+            erased = threads.submit(erase, Person, one.person_id)
+            wait_for(2)
+            key = key_of(one.person)
+            link.rollback()
+            written.result(20)
+            erased.result(20)
+    assert key[0] is not None
+    assert check(MODELS).erased == Letter.select().count()
 
 
 def test_many_writers_and_an_erasure_leave_nothing_that_can_be_read(committed):

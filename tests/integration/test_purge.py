@@ -16,6 +16,7 @@ import psycopg2
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from peewee import CompositeKey
 
 from orm_core import (
     AutoField,
@@ -246,6 +247,44 @@ def test_any_graph_of_rows_keeps_just_what_is_reached_from_a_row_that_stays(tabl
     assert left(Folder) == {rows[number].id for number in staying}
     assert report.rows == dry.rows == count - len(staying)
     assert dry.kept == sum(past[number] for number in staying)
+
+
+def test_keys_may_be_numbers_and_references_lead_to_other_columns(clone_db):
+    class Shelf(BaseModel):
+        id = AutoField()  # type: ignore[assignment]
+        code = TextField(unique=True)
+
+        class Meta:
+            table_name = "purged_shelves"
+
+    class Book(BaseModel):
+        shelf = ForeignKeyField(Shelf, field="code")
+
+        class Meta:
+            table_name = "purged_books"
+
+    library = Domain("library", models=(Shelf, Book), retention=DAYS)
+    create_all(clone_db, library.models)
+    shelves = [aged(Shelf.create(code=code)) for code in "abc"]
+    Book.create(shelf=shelves[0])
+    aged(Book.create(shelf=shelves[1]))
+    assert told(purge(library)) == {
+        "books": (1, {}),
+        "shelves": (2, {"purged_books.shelf_code": 1}),
+    }
+    assert left(Shelf) == {shelves[0].id}
+
+
+def test_a_key_of_several_columns_is_refused(tables):
+    class Pair(BaseModel):
+        a = TextField()
+        b = TextField()
+
+        class Meta:
+            primary_key = CompositeKey("a", "b")
+
+    with pytest.raises(InvalidValue, match="several columns"):
+        purge(Domain("pairs", models=(Pair,), retention=DAYS))
 
 
 # -- data keys ------------------------------------------------------------------------------
