@@ -49,10 +49,10 @@ class Acting:
     #: the settings of row_scope(), by name
     scope: tuple[tuple[str, str], ...] = ()
 
-
-def _sql(acting: Acting) -> str:
-    """The statement that tells the server."""
-    return _settings_sql(acting, tuple(_scope_names))
+    @property
+    def sql(self) -> str:
+        """The statement that tells the server."""
+        return _settings_sql(self, tuple(_scope_names))
 
 
 @lru_cache(maxsize=1024)
@@ -148,11 +148,11 @@ def telling(block: Transaction | None, connection: Any, sql: str) -> str:
             block.forget_told()  # a savepoint that is rolled back takes what was told along
         elif acting != (block.told or NOBODY) and connection.get_transaction_status() != IN_ERROR:
             block.told = UNKNOWN
-            return _sql(acting)
+            return acting.sql
         return ""
     status = connection.get_transaction_status()
     if sql.startswith(_CONTROLS):
         return ""
     if status == IDLE:
-        return _sql(acting) if acting.scope or (acting != NOBODY and _WRITES.match(sql)) else ""
-    return "" if status == IN_ERROR else _sql(acting)
+        return acting.sql if acting.scope or (acting != NOBODY and _WRITES.match(sql)) else ""
+    return "" if status == IN_ERROR else acting.sql
