@@ -190,6 +190,8 @@ class Database(peewee.PostgresqlDatabase):
             self.close_all()
         self.connect_params: dict[str, Any] = {}
         super().init(database, **connect_params)
+        if database is not None:
+            drivers.check_waits(driver)
         self.driver: Driver = drivers.load(driver)
         self._prepare = prepare
         self.limits: Limits = limits or Limits()

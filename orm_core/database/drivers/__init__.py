@@ -6,6 +6,7 @@ when a database asks for it.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import cast
 
@@ -25,3 +26,13 @@ def load(name: str) -> Driver:
             f"The driver {name} can't be imported ({error}). Install it: "
             f"pip install 'orm_core[{name}]'."
         ) from error
+
+
+def check_waits(name: str) -> None:
+    """Raise ``ConfigurationError`` for a driver that stops all greenlets while it waits."""
+    gevent = sys.modules.get("gevent.monkey")
+    if name == "psycopg2" and gevent is not None and gevent.is_module_patched("socket"):
+        raise ConfigurationError(
+            "psycopg2 blocks all greenlets of gevent while it waits for the server. Use psycopg 3: "
+            "pip install 'orm_core[psycopg3]', and driver=\"psycopg3\" or ORM_CORE_DRIVER=psycopg3."
+        )
