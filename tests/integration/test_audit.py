@@ -112,6 +112,14 @@ def test_what_changes_nothing_leaves_no_entry(trail):
     assert [told(entry) for entry in entries()[1:]] == [("update", set())]  # updated_at alone
 
 
+def test_a_number_that_is_equal_and_written_otherwise_is_a_change(trail):
+    ItemsService.create({"name": "one", "facts": 1})
+    for text in ("1.0", "1.00"):
+        trail.execute_sql("UPDATE audited_items SET facts = %s::jsonb", (text,))
+    found = trail.execute_sql("SELECT new ->> 'facts' FROM audit_log ORDER BY id").fetchall()
+    assert found == [("1",), ("1.0",), ("1.00",)]
+
+
 def test_what_is_rolled_back_leaves_nothing(trail):
     with pytest.raises(ZeroDivisionError), transaction():
         create_and_fail("one")
@@ -261,6 +269,14 @@ def test_nothing_is_told_where_nothing_is_audited(clone_db):
         clone_db.execute_sql("SELECT 1")
         found = clone_db.execute_sql("SELECT current_setting('orm_core.actor', true)").fetchone()
     assert found[0] in (None, "")
+
+
+def test_a_read_of_its_own_takes_nothing_along(trail):
+    asked = "SELECT current_setting('orm_core.actor', true)"
+    with acting_as("a"):
+        assert trail.execute_sql(asked).fetchone()[0] in (None, "")
+        with transaction():
+            assert trail.execute_sql(asked).fetchone()[0] == "a"
 
 
 def test_a_command_that_runs_in_no_transaction_still_runs(trail):

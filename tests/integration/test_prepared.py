@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from auditing import ItemsService, audited, entries
 from service_helpers import User, UsersService, connect_params, new_user, user_data
 
 from orm_core import (
@@ -26,6 +27,7 @@ from orm_core import (
     OtherField,
     SerializationFailure,
     TextField,
+    acting_as,
     compiled,
     connect_db,
     db,
@@ -536,6 +538,28 @@ def _as_somebody(folder: Path, host: str) -> dict[str, Any]:
     for path in (folder, *folder.iterdir()):
         os.chown(path, somebody, -1)
     return {"user": somebody}
+
+
+def test_behind_a_pooler_each_change_is_told_with_its_own_actor(pooled):
+    initialize_db(pooled, pool_size=4)
+
+    def work(name: str) -> None:
+        for number in range(10):
+            with acting_as(name):
+                ItemsService.create({"name": name})
+            with acting_as(name), transaction():
+                ItemsService.create({"name": name})
+            ItemsService.create({"name": f"nobody {number}"})
+
+    with audited():
+        threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        found = [(entry.actor, entry.new["name"]) for entry in entries()]
+    assert len(found) == 120
+    assert all(actor == (None if name.startswith("nobody") else name) for actor, name in found)
 
 
 def test_behind_a_pooler_nothing_is_prepared_and_all_works(pooled, caplog):
