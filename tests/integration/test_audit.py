@@ -120,6 +120,21 @@ def test_a_number_that_is_equal_and_written_otherwise_is_a_change(trail):
     assert found == [("1",), ("1.0",), ("1.00",)]
 
 
+def test_what_is_told_does_not_depend_on_the_settings_of_the_writer(trail):
+    ItemsService.create({"name": "one"})
+    trail.execute_sql(
+        "SET LOCAL timezone TO 'Asia/Kolkata'; SET LOCAL datestyle TO 'SQL, DMY'; "
+        "SET LOCAL bytea_output TO 'escape'; SET LOCAL extra_float_digits TO -5; "
+        "UPDATE audited_items SET share = 0.30000000000000004, data = '\\x00ff', "
+        "at = '2026-01-02 03:04:05Z'"
+    )
+    assert entries()[-1].new == {
+        "share": 0.30000000000000004,
+        "data": "\\x00ff",
+        "at": "2026-01-02T03:04:05+00:00",
+    }
+
+
 def test_what_is_rolled_back_leaves_nothing(trail):
     with pytest.raises(ZeroDivisionError), transaction():
         create_and_fail("one")

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orm_core import acting_as, db
+from orm_core.models import bulk_insert
 
 TEXT = st.text(
     st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["Cs"]), max_size=6
@@ -67,6 +68,7 @@ STEPS = st.lists(
     st.tuples(st.just("create"), ROW)
     | st.tuples(st.just("create_many"), st.lists(ROW, max_size=4))
     | st.tuples(st.just("update"), PLACE, CHANGES)
+    | st.tuples(st.just("update_many"), CHANGES)
     | st.tuples(st.just("update_where"), CHANGES)
     | st.tuples(st.just("upsert"), st.sampled_from("ab"), CHANGES)
     | st.tuples(st.just("soft_delete"), PLACE)
@@ -87,6 +89,8 @@ def run(step):
             ItemsService.create(given[0])
         case "create_many":
             ItemsService.create_many(given[0])
+        case "update_many":
+            ItemsService.update_many([{"id": one.id, **given[0]} for one in rows[:3]])
         case "update_where":
             ItemsService.update_where(None, given[0])
         case "upsert":
@@ -150,7 +154,8 @@ def stored():
 
 
 @pytest.fixture
-def trail(rollback_db):
+def trail(rollback_db, monkeypatch):
+    monkeypatch.setattr(bulk_insert, "COPY_FROM", 3)
     with audited():
         yield rollback_db
 
