@@ -240,15 +240,15 @@ class Pool:
         if lease.is_refused:
             raise PoolClosed("The database was closed while this thread waited for a connection.")
         if lease.place is None:
-            raise PoolTimeout(self._told(waited, tuple(holders)))
+            raise PoolTimeout(self._told(until - started, tuple(holders)))
         lease.ready = None
         return lease.place
 
-    def _told(self, waited: float, holders: tuple[Holder, ...]) -> str:
+    def _told(self, seconds: float, holders: tuple[Holder, ...]) -> str:
         ordered = tuple(sorted(holders, key=lambda one: -one.seconds))
         debug = "" if self.options.debug else " ORM_CORE_POOL_DEBUG=1 tells which line took each."
         return (
-            f"No connection came free within {waited:.2g} s: all {self.options.size} are in use, "
+            f"No connection came free within {max(0.01, round(seconds, 2)):g} s: all {self.options.size} are in use, "
             f"by {named(ordered)}. Give connections back sooner (with db.connection_context(): "
             f"...), or raise ORM_CORE_POOL_SIZE / pool_size.{debug}"
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from orm_core.database import acting
+from orm_core.database import acting, limits
 from orm_core.models.batches import Column, quoted, table_of
 
 #: rows that are written in one piece of the stream
@@ -37,7 +38,12 @@ def copy_rows(model: Any, columns: Sequence[Column]) -> None:
     told = database.audited and acting.is_named()
     with database.atomic() if told else database.connection_context():
         database.connect(reuse_if_open=True)
-        database._run(lambda: _Copying(database.cursor(), columns), sql, None)
+        if limits.deadline() == math.inf:
+            database._run(lambda: _Copying(database.cursor(), columns), sql, None)
+            return
+        with database.atomic():
+            database.statement("SELECT 1")  # takes the limit to the server; COPY can't
+            database._run(lambda: _Copying(database.cursor(), columns), sql, None)
 
 
 class _Copying:

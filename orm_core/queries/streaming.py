@@ -13,12 +13,14 @@ table as it was at the start, and statements in the loop are committed as they w
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any, Final
 
 from orm_core import peewee_facade as peewee
-from orm_core.database import acting
+from orm_core.database import acting, limits
 from orm_core.database.pool import Lease
 from orm_core.database.transactions import Transaction
 from orm_core.errors import InvalidStatement, InvalidValue, QueryError, StaleTransaction
@@ -115,14 +117,19 @@ class _Cursor:
         """FETCH; the first time with what makes the cursor, in one round trip."""
         before = ""
         if not self._declared:
-            before = f"DECLARE {self._name} NO SCROLL CURSOR FOR {sql};"
             if self._lease is not None:
                 # All rows will be read, not a tenth of them, as is planned for otherwise. The
                 # transaction is idle while the caller is busy with a batch.
                 before = (
                     "BEGIN READ ONLY;SET LOCAL cursor_tuple_fraction = 1;"
-                    f"SET LOCAL idle_in_transaction_session_timeout = 0;{_scope()}{before}"
+                    f"SET LOCAL idle_in_transaction_session_timeout = 0;{_scope()}"
                 )
+            until = limits.deadline()
+            if until != math.inf:
+                self.connection.is_limited = True
+                milliseconds = limits.milliseconds(until - monotonic())
+                before += f"SET LOCAL statement_timeout = {milliseconds};"
+            before += f"DECLARE {self._name} NO SCROLL CURSOR FOR {sql};"
         fetch = f"FETCH FORWARD {self._batch} FROM {self._name}"
         self.driver.execute(before + fetch, values if before else None)
         self._declared = True

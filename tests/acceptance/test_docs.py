@@ -19,6 +19,7 @@ from pytest_postgresql.janitor import DatabaseJanitor
 import orm_core
 from orm_core import QueryError, Settings, errors, metrics
 from orm_core.cli import main
+from orm_core.database.pool_stats import REASONS
 from orm_core.database.statements import OPERATIONS
 from orm_core.settings import VARIABLES
 
@@ -172,7 +173,14 @@ def test_each_metric_is_documented_with_its_labels():
         "db_query_duration_seconds": "operation, table",
         "db_query_errors_total": "operation, table, kind",
         "db_encryptions_total": "key",
-    } | {family.name: "none" for family in metrics.PoolCollector().collect()}
+        "db_connections_opened_total": "none",
+        "db_connections_closed_total": "reason",
+        "db_connection_timeouts_total": "none",
+    } | {
+        family.name: "none"
+        for family in metrics.PoolCollector().collect()
+        if family.type != "counter"
+    }
     exported = {family.name for family in REGISTRY.collect() if family.name.startswith("db_")}
     assert exported == {name.removesuffix("_total") for name in labels}
     table = {row[0]: row[2].replace("`", "") for row in rows("metrics.md") if len(row) == 4}
@@ -186,7 +194,9 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize(("label", "values"), [("operation", OPERATIONS), ("kind", KINDS)])
+@pytest.mark.parametrize(
+    ("label", "values"), [("operation", OPERATIONS), ("kind", KINDS), ("reason", REASONS)]
+)
 def test_the_values_of_a_label_are_documented(label, values):
     documented = next(row[1] for row in rows("metrics.md") if row[0] == label)
     assert set(documented.replace("`", "").split(", ")) == set(values)

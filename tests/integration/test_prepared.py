@@ -24,8 +24,10 @@ from orm_core import (
     DuplicateKey,
     IntegerField,
     InvalidStatement,
+    NoAnswer,
     OtherField,
     SerializationFailure,
+    StatementTimeout,
     TextField,
     acting_as,
     compiled,
@@ -33,6 +35,7 @@ from orm_core import (
     db,
     initialize_db,
     parameter,
+    time_limit,
     transaction,
 )
 from orm_core.database import prepared
@@ -591,3 +594,25 @@ def test_behind_a_pooler_nothing_is_prepared_and_all_works(pooled, caplog):
     with db.connection_context():
         assert db._state.conn.prepared is None
         assert names() == []
+
+
+def _shown() -> str:
+    return str(db.execute_sql("SHOW statement_timeout").fetchone()[0])
+
+
+def test_behind_a_pooler_a_block_has_its_limit_and_leaves_none(pooled):
+    initialize_db(pooled, pool_size=4)
+    with time_limit(0.2), pytest.raises(StatementTimeout):
+        db.execute_sql("SELECT pg_sleep(20)")
+    with transaction():
+        with time_limit(20):
+            assert _shown() not in ("0", "30s")
+        assert _shown() == "0"
+    assert {_shown() for _ in range(5)} == {"0"}
+
+
+def test_behind_a_pooler_a_statement_that_is_too_slow_ends_by_the_setting(pooled):
+    initialize_db(pooled, pool_size=2, statement_timeout=0.1)
+    with pytest.raises(NoAnswer):
+        db.execute_sql("SELECT pg_sleep(20)")
+    assert db.execute_sql("SELECT 1").fetchone() == (1,)

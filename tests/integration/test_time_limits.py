@@ -8,9 +8,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
+import peewee
 import psycopg2
 import pytest
 
@@ -33,6 +34,8 @@ from orm_core import (
 )
 from orm_core.database import limits
 from orm_core.database.pool_stats import PoolStats
+from orm_core.models.batches import new_columns
+from orm_core.models.copying import copy_rows
 
 DEADLINE = 10.0
 Point = Callable[..., None]
@@ -144,6 +147,10 @@ def test_a_statement_ends_with_its_block(point):
     assert db.pool_stats() == PoolStats(10, 0, 1, 0)
 
 
+def new_user(email: str) -> dict[str, Any]:
+    return {"email": email, "first_name": "Ada", "provider_account_id": email}
+
+
 def test_a_block_may_be_longer_than_the_setting(point):
     point(statement_timeout=0.05)
     with time_limit(20):
@@ -250,17 +257,20 @@ def test_prepared_statements_work_in_a_block(point):
                     assert list(User.select()) == []
 
 
-def test_bulk_writes_and_streams_work_in_a_block(clone_db):
-    from domains.users import UsersService
-
-    rows = [
-        {"email": f"{n}@x.org", "first_name": "a", "provider_account_id": str(n)} for n in range(50)
-    ]
-    with time_limit(20):
-        UsersService.bulk_create(rows) if hasattr(UsersService, "bulk_create") else None
-        with transaction():
-            assert len(list(stream(User.select()))) == User.select().count()
-        assert len(list(stream(User.select()))) == User.select().count()
+@pytest.mark.parametrize("inside", [False, True])
+def test_copy_and_streams_may_take_as_long_as_their_block(clone_db, orm_core_server, inside):
+    slow = "CREATE FUNCTION slow() RETURNS int LANGUAGE sql AS 'SELECT 1 FROM pg_sleep(0.3)'"
+    db.execute_sql(slow)
+    db.execute_sql("ALTER TABLE users ADD CHECK (slow() = 1)")
+    rows = [new_user(f"{number}@example.com") for number in (1, 2)]
+    initialize_db(orm_core_server.url(clone_db.database), statement_timeout=0.2)
+    with time_limit(30), transaction() if inside else nullcontext():
+        copy_rows(User, new_columns(User, rows) or [])
+        query = User.select().where(peewee.SQL("slow() = 1"))
+        assert len(list(stream(query))) == 2
+    with pytest.raises(StatementTimeout):
+        list(stream(query))
+    assert shown() == "200ms"
 
 
 def test_a_decorated_function_has_a_limit_each_time(point):
