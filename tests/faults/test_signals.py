@@ -37,13 +37,16 @@ class InterruptAt:
         self.place: str | None = None
 
     def __call__(self, frame: FrameType, event: str, called: Any) -> None:
-        if event not in ("call", "c_return") or not frame.f_code.co_filename.startswith(ROOM):
+        code = frame.f_code
+        if event not in ("call", "c_return") or not code.co_filename.startswith(ROOM):
             return
+        if event == "call" and code.co_name == "__exit__":
+            return  # of which no line has run: nobody can make up for that (bpo-29988)
         self._left -= 1
         if not self._left:
             sys.setprofile(None)
-            name = getattr(called, "__name__", frame.f_code.co_name)
-            self.place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {event} {name}"
+            name = getattr(called, "__name__", code.co_name)
+            self.place = f"{Path(code.co_filename).name}:{frame.f_lineno} {event} {name}"
             raise KeyboardInterrupt
 
 
