@@ -335,7 +335,7 @@ def _name(model: Any) -> str:
 
 
 def _has_one_key(model: Any) -> bool:
-    return getattr(model._meta.primary_key, "column_name", None) is not None
+    return len(model._meta.get_primary_keys()) == 1
 
 
 def _keys(model: Any, cursor: Any) -> set[Any]:

@@ -270,7 +270,7 @@ def test_keys_may_be_numbers_and_references_lead_to_other_columns(clone_db):
     aged(Book.create(shelf=shelves[1]))
     assert told(purge(library)) == {
         "books": (1, {}),
-        "shelves": (2, {"purged_books.shelf_code": 1}),
+        "shelves": (2, {"purged_books.shelf_id": 1}),
     }
     assert left(Shelf) == {shelves[0].id}
 
