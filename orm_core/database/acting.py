@@ -126,9 +126,10 @@ def _check(name: str, text: Any) -> None:
         )
 
 
-def now() -> Acting:
-    """Who acts here."""
-    return _now.get()
+def now(*, audited: bool) -> Acting:
+    """Who acts here; of a database that is not audited only the settings of ``row_scope``."""
+    acting = _now.get()
+    return acting if audited or acting is NOBODY else Acting(scope=acting.scope)
 
 
 def is_named() -> bool:
@@ -136,13 +137,12 @@ def is_named() -> bool:
     return _now.get() is not NOBODY
 
 
-def telling(block: Transaction | None, connection: Any, sql: str) -> str:
+def telling(acting: Acting, block: Transaction | None, connection: Any, sql: str) -> str:
     """SQL to go before ``sql`` that tells the server who acts; empty when it need not be told.
 
     ``block`` is the innermost one; its ``told`` is to be set once the server knows. Outside of
     blocks, what a transaction begun by hand was told is not known, so each of its statements is.
     """
-    acting = _now.get()
     if block is not None:
         if sql.startswith(_CONTROLS):
             block.forget_told()  # a savepoint that is rolled back takes what was told along

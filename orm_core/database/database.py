@@ -419,10 +419,11 @@ class Database(peewee.PostgresqlDatabase):
         if not (self.audited or acting.is_scoped()):
             return self._run(state.conn.cursor, sql, params, opening, settings)
         block = self._block
-        telling = acting.telling(block, state.conn, sql)
+        who = acting.now(audited=self.audited)
+        telling = acting.telling(who, block, state.conn, sql)
         cursor = self._run(state.conn.cursor, sql, params, opening, settings + telling)
         if telling and block is not None:
-            block.told = acting.now()
+            block.told = who
         return cursor
 
     @property
@@ -540,7 +541,7 @@ class Database(peewee.PostgresqlDatabase):
         block = self._block
         if not (self.audited or acting.is_scoped()) or block is None:
             return
-        if acting.telling(block, self._state.conn, ""):
+        if acting.telling(acting.now(audited=self.audited), block, self._state.conn, ""):
             self.statement("SELECT 1")
 
     def _learn_server(self, connection: Any) -> None:

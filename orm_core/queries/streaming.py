@@ -70,7 +70,8 @@ def _rows(query: Any, batch: int, progress: Progress | None) -> Iterator[Any]:
 
 def _scope() -> str:
     """What tells the server of ``row_scope``, in a transaction of the stream's own."""
-    return acting.now().sql if acting.now().scope else ""
+    who = acting.now(audited=False)
+    return who.sql if who.scope else ""
 
 
 class _Cursor:
