@@ -248,11 +248,11 @@ class RetryCollector(Collector):
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Prometheus' hook."""
         family = CounterMetricFamily(
-            "db_transaction_retries", "Transactions run again, by reason.", labels=["reason"]
+            "db_transaction_retries", "Transactions run again, by kind of error.", labels=["kind"]
         )
         counted = retries()
-        for reason in ("connection", "deadlock", "serialization"):
-            family.add_metric([reason], counted.get(reason, 0))
+        for kind in ("connection", "deadlock", "serialization"):
+            family.add_metric([kind], counted.get(kind, 0))
         yield family
 
 

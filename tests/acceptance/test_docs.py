@@ -173,6 +173,7 @@ def test_each_metric_is_documented_with_its_labels():
         "db_query_duration_seconds": "operation, table",
         "db_query_errors_total": "operation, table, kind",
         "db_encryptions_total": "key",
+        "db_transaction_retries_total": "kind",
         "db_connections_opened_total": "none",
         "db_connections_closed_total": "reason",
         "db_connection_timeouts_total": "none",

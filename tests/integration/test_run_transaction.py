@@ -59,7 +59,7 @@ def stored() -> list[str]:
 
 
 def counted(reason: str) -> float:
-    return REGISTRY.get_sample_value("db_transaction_retries_total", {"reason": reason}) or 0.0
+    return REGISTRY.get_sample_value("db_transaction_retries_total", {"kind": reason}) or 0.0
 
 
 def raise_state(state: str) -> None:

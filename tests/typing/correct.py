@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
-from typing import Any, TypedDict, assert_type
+from typing import Any, Literal, TypedDict, assert_type
 from uuid import UUID
 
 from peewee import JOIN, SQL
@@ -29,6 +29,7 @@ from orm_core import (
     BigIntegerField,
     BooleanField,
     CharField,
+    CommitUnknown,
     DateField,
     DateTimeField,
     DecimalField,
@@ -56,10 +57,13 @@ from orm_core import (
     UUIDField,
     VersionField,
     acting_as,
+    aio,
     finder,
     fn,
+    outbox,
     registry,
     row_scope,
+    run_transaction,
     setting,
     transaction,
     utcnow,
@@ -383,6 +387,41 @@ def transactions(row: UserRow) -> str:
         UsersService.update(row["id"], {"email": row["email"]}, tx=tx)
     registry.register(domain)
     return row["email"]
+
+
+def transfer(tx: Transaction) -> int:
+    return 3
+
+
+def what_became() -> None:
+    assert_type(run_transaction(transfer, isolation="serializable", attempts=3), int)
+    assert_type(run_transaction(lambda tx: "x", idempotent=True), str)
+    try:
+        with transaction(track=False) as tx:
+            pass
+        assert_type(tx.outcome, Literal["applied", "not applied", "unknown"])
+    except CommitUnknown as error:
+        assert_type(error.find_out(timeout=3), Literal["applied", "not applied", "unknown"])
+        assert_type(error.transaction_id, str | None)
+
+
+async def from_asyncio(new: NewUser) -> None:
+    user = await aio.run(UsersService.create, new, logger=None)
+    assert_type(user, User)
+    async with aio.transaction("serializable") as tx:
+        assert_type(await aio.run(UsersService.get, user.id, tx=tx.handle), User)
+        assert_type(await tx.run(UsersService.find_by_email, "x"), User | None)
+        await tx.on_commit(lambda: None)
+
+
+def messages() -> None:
+    with transaction():
+        assert_type(outbox.put("topic", {"a": 1}, key="x"), int)
+
+    def send(message: outbox.Message) -> None:
+        assert_type(message.topic, str)
+
+    assert_type(outbox.relay(send), int)
 
 
 # -- the audit trail ----------------------------------------------------------------------------

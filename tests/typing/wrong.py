@@ -31,6 +31,8 @@ from orm_core import (
     Secret,
     TextField,
     UUIDField,
+    aio,
+    run_transaction,
     transaction,
 )
 
@@ -211,3 +213,17 @@ def services(user: User, row: UserRow) -> None:
     row["provider_token"]  # WRONG
     with transaction(isolation="dirty"):  # WRONG
         pass
+    run_transaction(lambda: 3)  # WRONG
+    run_transaction(lambda tx: 3, isolation="dirty")  # WRONG
+    r1: str = run_transaction(lambda tx: 3)  # WRONG
+
+
+async def from_asyncio(user: User) -> None:
+    """Calls from asyncio are checked like plain ones."""
+    await aio.run(UsersService.get)  # WRONG
+    await aio.run(UsersService.get, 3)  # WRONG
+    await aio.run(UsersService.create, {"email": 3})  # WRONG
+    a1: int = await aio.run(UsersService.get, user.id)  # WRONG
+    async with aio.transaction() as tx:
+        await aio.run(UsersService.get, user.id, tx=tx)  # WRONG
+        await tx.run(UsersService.get, user.id, limit=3)  # WRONG
