@@ -36,7 +36,7 @@ def test_twelve_threads_that_die_with_a_connection_leave_room_for_the_next(point
     assert results == [None] * 12
     assert outcome_of(new_token()) == APPLIED
     assert db.pool_stats().in_use == 0
-    assert caplog.text.count("was not given back") == 12
+    assert caplog.text.count("ended without returning its connection") == 12
     until(lambda: truth.sessions() == db.pool_stats().idle, "the sessions of the dead are gone")
 
 
