@@ -58,6 +58,9 @@ from orm_core import (
     VersionField,
     acting_as,
     aio,
+    close_db,
+    connect_db,
+    db,
     finder,
     fn,
     outbox,
@@ -65,10 +68,12 @@ from orm_core import (
     row_scope,
     run_transaction,
     setting,
+    time_limit,
     transaction,
     utcnow,
     uuid7,
 )
+from orm_core.database.pool_stats import PoolStats
 from orm_core.erasure import Erasure, erasable, erase
 from orm_core.purging import PurgeReport, purge
 
@@ -461,3 +466,13 @@ def erasing(user: User) -> int:
     report = purge([domain], batch=10)
     assert_type(report.tables[0].kept["a.b"], int)
     return report.rows
+
+
+@time_limit(2)
+def limits_and_the_pool() -> str | None:
+    connect_db(retry_for=30)
+    with time_limit(0.5):
+        stats = db.pool_stats()
+    assert_type(stats, PoolStats)
+    assert_type(close_db(timeout=10), bool)
+    return stats.holders[0].site
