@@ -21,7 +21,7 @@ The table belongs to the domain ``outbox``. A file ``domains/outbox/__init__.py`
 from __future__ import annotations
 
 # What a caller hands over is checked, whatever the annotations say.
-# pyright: reportUnnecessaryIsInstance=false
+# pyright: reportUnnecessaryIsInstance=false, reportAssignmentType=false
 import logging
 from collections.abc import Callable
 from datetime import timedelta
@@ -107,7 +107,8 @@ def put(topic: str, payload: Any, *, key: str | None = None) -> int:
             "outbox.put() is for the transaction whose changes the message tells of: call it "
             "inside with transaction()."
         )
-    return Outbox.create(topic=topic, key=key, payload=payload).id
+    number: Any = Outbox.create(topic=topic, key=key, payload=payload).id
+    return int(number)
 
 
 def relay(

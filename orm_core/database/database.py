@@ -76,14 +76,20 @@ def _is_refused_in_block(failure: BaseException | None) -> bool:
     return isinstance(failure, QueryError) and failure.sqlstate == ACTIVE_SQL_TRANSACTION
 
 
+def _is_busy(connection: Any) -> bool:
+    """Whether the server has not answered what was sent."""
+    if connection is None or connection.closed:
+        return False
+    return bool(connection.get_transaction_status() == ACTIVE)
+
+
 def _judge(failure: BaseException, sql: str, connection: Any, *, inside: bool) -> None:
     """Have the error of a statement tell what became of it.
 
     ``connection`` is None when it was not sent.
     """
     is_interrupt = not isinstance(failure, Exception)
-    is_open = connection is not None and not connection.closed
-    if is_interrupt and is_open and connection.get_transaction_status() == ACTIVE:
+    if is_interrupt and _is_busy(connection):
         connection.close()  # its answer would be taken for that of the next statement
     if connection is None or connection.closed or connection.was_cut:
         lost = connection is None or (inside and not _ENDS.search(sql))

@@ -8,7 +8,7 @@ its answer would be worth nothing; it is not asked then.
 from __future__ import annotations
 
 # What a caller hands over is checked, whatever the annotations say.
-# pyright: reportUnnecessaryIsInstance=false
+# pyright: reportUnnecessaryIsInstance=false, reportPrivateUsage=false
 import re
 import time
 from contextlib import closing

@@ -26,7 +26,7 @@ from typing import Final, TypeVar
 from orm_core.database.connection import db
 from orm_core.database.database import Database
 from orm_core.database.limits import deadline
-from orm_core.database.transactions import Isolation, Transaction, run_callbacks
+from orm_core.database.transactions import Isolation, Transaction
 from orm_core.errors import (
     CommitUnknown,
     ConnectionLost,
@@ -89,37 +89,45 @@ def run_transaction(
         )
     for attempt in itertools.count(1):
         block = Transaction(target, isolation)
+        results: list[R] = []
         try:
             with block as tx:
-                result = fn(tx)
+                results.append(fn(tx))
         except OrmCoreError as error:
             error.attempts = attempt
-            outcome = error.find_out() if isinstance(error, CommitUnknown) else block.outcome
-            if outcome == "applied" and isinstance(error, CommitUnknown):
-                run_callbacks(block)
-                return result
+            outcome = block.outcome
+            if isinstance(error, CommitUnknown) and results:  # else it is that of another block
+                outcome = error.find_out()
+                if outcome == "applied":
+                    block.run_callbacks()
+                    return results[0]
             may_repeat = outcome == "not applied" or (outcome == "unknown" and idempotent)
-            reason = None if block.has_committed else _reason(error)
+            reason = None if block.has_committed else _reason(error, is_ours=bool(results))
             longest = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(attempt - 1, 10))
             pause = random.uniform(0, longest)  # noqa: S311
             is_last = attempt == attempts or time.monotonic() + pause >= deadline()
             if reason is None or not may_repeat or is_last:
                 raise
         else:
-            return result
+            return results[0]
         with _lock:
             _retries[reason] += 1
         time.sleep(pause)
     raise AssertionError  # the loop has no end of its own
 
 
-def _reason(error: OrmCoreError) -> str | None:
-    """Why to try again; None when that is of no use."""
+def _reason(error: OrmCoreError, *, is_ours: bool) -> str | None:
+    """Why to try again; None when that is of no use.
+
+    A CommitUnknown is that of our block when the function had ended.
+    """
     if isinstance(error, DeadlockDetected):
         return "deadlock"
     if isinstance(error, SerializationFailure):
         return "serialization"
-    if isinstance(error, CommitUnknown | ConnectionRefused | ServerUnavailable):
+    if isinstance(error, CommitUnknown):
+        return "connection" if is_ours else None
+    if isinstance(error, ConnectionRefused | ServerUnavailable):
         return "connection"
     if isinstance(error, ConnectionLost) and error.outcome == "not applied":
         return "connection"

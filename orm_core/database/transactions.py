@@ -254,7 +254,12 @@ class Transaction(ContextDecorator):
             self._leave()
             raise
         if exc is None and not self._savepoint:
-            run_callbacks(self)
+            self.run_callbacks()
+
+    def run_callbacks(self) -> None:
+        """Call what waits for the COMMIT, which stands."""
+        callbacks, self._callbacks = self._callbacks, []
+        _call(callbacks)
 
     @property
     def _is_mine(self) -> bool:
@@ -351,12 +356,6 @@ def unsent(blocks: Sequence[Any]) -> list[Transaction]:
             break
         waiting.insert(0, block)
     return waiting
-
-
-def run_callbacks(block: Transaction) -> None:
-    """Call what waits for the COMMIT of this block, which stands."""
-    callbacks, block._callbacks = block._callbacks, []
-    _call(callbacks)
 
 
 def _call(callbacks: list[Callable[[], object]]) -> None:

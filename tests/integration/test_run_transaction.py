@@ -219,6 +219,20 @@ def test_what_was_committed_by_hand_is_not_run_again(clone_db):
     assert (stored(), len(tried)) == (["a"], 1)
 
 
+def test_a_commit_by_hand_that_was_cut_is_neither_run_again_nor_taken_for_the_end(way):
+    tried: list[int] = []
+
+    def work(tx: Transaction) -> None:
+        tried.append(1)
+        add("a")
+        once(way, before_commit_is_answered)
+        tx.commit()
+
+    with pytest.raises(CommitUnknown) as caught:
+        run_transaction(work, idempotent=True)
+    assert (caught.value.find_out(), stored(), len(tried)) == ("applied", ["a"], 1)
+
+
 def test_a_server_that_refuses_is_tried_again(clone_db, orm_core_server):
     initialize_db("postgresql://u:p@127.0.0.1:1/x")
     with pytest.raises(ConnectionRefused) as caught:

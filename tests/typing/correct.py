@@ -415,7 +415,7 @@ async def from_asyncio(new: NewUser) -> None:
     assert_type(user, User)
     async with aio.transaction("serializable") as tx:
         assert_type(await aio.run(UsersService.get, user.id, tx=tx.handle), User)
-        assert_type(await tx.run(UsersService.find_by_email, "x"), User | None)
+        assert_type(await tx.run(UsersService.find_by_id, user.id), User | None)
         await tx.on_commit(lambda: None)
 
 
@@ -426,7 +426,7 @@ def messages() -> None:
     def send(message: outbox.Message) -> None:
         assert_type(message.topic, str)
 
-    assert_type(outbox.relay(send), int)
+    assert_type(outbox.relay(send, batch=10), int)
 
 
 # -- the audit trail ----------------------------------------------------------------------------
