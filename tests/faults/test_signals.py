@@ -40,6 +40,8 @@ class InterruptAt:
         code = frame.f_code
         if event not in ("call", "c_return") or not code.co_filename.startswith(ROOM):
             return
+        if code.co_name == "__del__":
+            return  # Python prints what is raised there, and goes on
         if event == "call" and code.co_name == "__exit__":
             return  # of which no line has run: nobody can make up for that (bpo-29988)
         self._left -= 1
