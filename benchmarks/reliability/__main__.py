@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import multiprocessing
 import os
 import secrets
@@ -47,6 +48,7 @@ def verdict_of(name: str, case: str, process: ServerProcess) -> str:
 
 def _play(files: Cluster, name: str, case: str, answer: Any) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    logging.disable()
     process = files.prepare(f"{name} {case}".replace("/", " "))
     try:
         process.start()
