@@ -132,9 +132,10 @@ def when(sender: Sender, kind: str, body: bytes, do: Do) -> Callable[[Step], Do]
 def killed_in_a_statement(stage: Stage) -> None:
     it = stage.open()
     works(it)
-    threading.Timer(0.3, stage.server.kill).start()
+    later = threading.Timer(0.3, stage.server.kill)
+    later.start()
     failure_of(lambda: it.one("SELECT pg_sleep(0.9)"))
-    until(lambda: not stage.server.is_running, "")
+    later.join()
     stage.server.start()
     works(it)
 
@@ -167,11 +168,12 @@ def restarted_at_once(stage: Stage) -> None:
 def down_at_the_start(stage: Stage) -> None:
     stage.server.stop()
     it = stage.open()
-    threading.Timer(2, stage.server.start).start()
+    later = threading.Timer(2, stage.server.start)
+    later.start()
     try:
         it.wait_for_server(DEADLINE)
     finally:
-        until(lambda: stage.server.is_running, "")
+        later.join()
     works(it)
 
 
@@ -254,7 +256,7 @@ def hanging_connect_of_another(stage: Stage) -> None:
         stage.proxy.hang()
         threading.Thread(target=lambda: failure_of(lambda: it.one("SELECT 1"))).start()
         time.sleep(0.3)
-    started = time.monotonic()
+        started = time.monotonic()
     works(it)
     check(time.monotonic() - started < 1, "those who find an idle connection wait, too")
 

@@ -21,7 +21,10 @@ SUCCESSFUL: Final = "00000"
 
 
 def state_of_session(link: Any, user: str, database: str, password: str | None) -> str | None:
-    """The SQLSTATE with which the server refuses, "00000" when it does not, None if unknown."""
+    """The SQLSTATE with which the server refuses, "00000" when it does not, None if unknown.
+
+    Raises ``EOFError`` when it hangs up.
+    """
     pairs = {"user": user, "database": database}
     body = b"".join(f"{key}\0{value}\0".encode() for key, value in pairs.items())
     link.sendall(struct.pack("!ii", 9 + len(body), PROTOCOL_3) + body + b"\0")
@@ -53,7 +56,7 @@ def state_of_session(link: Any, user: str, database: str, password: str | None) 
 def _read(answers: Any) -> tuple[bytes, bytes]:
     head = answers.read(5)
     if len(head) < 5:
-        return b"", b""
+        raise EOFError
     length = struct.unpack("!i", head[1:])[0]
     return head[:1], answers.read(min(max(length - 4, 0), 1 << 16))
 

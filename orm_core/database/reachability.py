@@ -48,6 +48,11 @@ def explain(params: dict[str, Any], elapsed: float) -> errors.ConnectionFailed:
         )
     except TimeoutError:
         return _timed_out(where, timeout or _PATIENCE)
+    except (EOFError, ConnectionResetError, BrokenPipeError):
+        return errors.ServerUnavailable(
+            f"{where} hung up without a word: the server is ending, or what stands in front of it "
+            "(a proxy, docker) has no server yet. Try again later."
+        )
     except OSError:
         return errors.ConnectionRefused(
             f"Connection refused: nothing accepts connections at {where}. Is PostgreSQL running "
@@ -91,7 +96,7 @@ def _refused_by_server(state: str, params: dict[str, Any], where: str) -> errors
 
 
 def _ask(host: str, port: int, params: dict[str, Any]) -> str | None:
-    """The SQLSTATE with which the server refuses. Raises ``_NoTls``, or ``OSError``."""
+    """The SQLSTATE with which the server refuses. Raises ``_NoTls``, ``EOFError`` or ``OSError``."""
     mode = str(params.get("sslmode", "prefer"))
     with _link(host, port) as plain:
         plain.settimeout(_PATIENCE)

@@ -27,6 +27,8 @@ from orm_core import (
 )
 
 KILL = "kill -9"
+#: the session that sleeps
+ASKED = "SELECT 1 FROM pg_stat_activity WHERE usename = 'app' AND query LIKE '%%pg_sleep(60)'"
 #: by the words of the manual, "Shutting Down the Server"
 ENDINGS = {KILL: None, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 
@@ -37,7 +39,9 @@ def end(server, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ENDINGS)
-def test_a_server_that_ends_in_a_statement_is_told_and_the_next_one_works(point, server, how):
+def test_a_server_that_ends_in_a_statement_is_told_and_the_next_one_works(
+    point, server, truth, how
+):
     point(pool_size=1)
 
     def ask() -> None:
@@ -45,7 +49,7 @@ def test_a_server_that_ends_in_a_statement_is_told_and_the_next_one_works(point,
 
     connect_db()
     with threads(ask) as found:
-        until(lambda: db.pool_stats().in_use == 1, "it asks")
+        until(lambda: truth.rows(ASKED), "it asks")
         end(server, how)
     assert isinstance(found[0], ConnectionLost)
     with pytest.raises(ConnectionFailed):
@@ -133,6 +137,17 @@ def test_a_service_that_starts_five_seconds_before_the_server_waits_for_it(point
     connect_db(retry_for=DEADLINE)
     timer.join()
     assert outcome_of(new_token()) == APPLIED
+
+
+def test_a_proxy_whose_server_is_down_is_no_wrong_password_and_is_tried_again(point, proxy, server):
+    server.stop()
+    point(proxy)
+    with pytest.raises(ServerUnavailable):
+        connect_db()
+    timer = threading.Timer(0.5, server.start)
+    timer.start()
+    connect_db(retry_for=DEADLINE)
+    timer.join()
 
 
 def test_a_role_with_three_connections_serves_more_threads(point, server, truth):
