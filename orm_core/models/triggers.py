@@ -32,7 +32,7 @@ _RECORD: Final = f"""
 CREATE FUNCTION public.orm_core_audit() RETURNS trigger {_DEFINER} AS $function$
 DECLARE
     keys CONSTANT text[] := TG_ARGV[0];
-    secrets CONSTANT text[] := TG_ARGV[1];
+    secrets text[] := TG_ARGV[1];
     deleted CONSTANT text := TG_ARGV[2];
     told text := 'truncate';
     before jsonb;
@@ -63,7 +63,12 @@ BEGIN
             END IF;
         END IF;
         IF cardinality(secrets) > 0 THEN
-            SELECT array_agg(s) INTO hidden FROM unnest(secrets) AS s
+            -- While a column is renamed in stages, its values are in another one too.
+            secrets := secrets || ARRAY(
+                SELECT c.key FROM (VALUES (before), (after)) AS rows(r), jsonb_each(r) AS c
+                WHERE c.key <> ALL (secrets) AND c.value <> 'null'
+                  AND c.value = ANY (SELECT r -> s FROM unnest(secrets) AS s));
+            SELECT array_agg(DISTINCT s) INTO hidden FROM unnest(secrets) AS s
             WHERE before ->> s IS DISTINCT FROM after ->> s;
             before := before - secrets;
             after := after - secrets;

@@ -11,11 +11,15 @@ from orm_core import (
     Domain,
     EncryptedTextField,
     IntegerField,
+    KeyRing,
     ManyToManyField,
     MigrationError,
     Registry,
+    Secret,
     TextField,
     db,
+    initialize_db,
+    use_key_ring,
 )
 from orm_core.migrations import catalog
 from orm_core.migrations.migrations import Migrations
@@ -85,8 +89,6 @@ def test_what_was_audited_keeps_its_trail_until_somebody_says_drop(given, server
 
 
 def test_drift_sees_a_trigger_that_is_gone_disabled_or_another(server, tmp_path, url):
-    from orm_core import initialize_db
-
     live = initialize_db(url)
     try:
         files, _ = library(live, tmp_path, True, books())
@@ -153,3 +155,34 @@ def test_audited_files_can_be_squashed(given, tmp_path):
     files.generate("two")
     files.squash()
     assert files.generate() == []
+
+
+def test_a_secret_stays_out_of_the_trail_while_its_column_is_renamed_in_stages(
+    server, tmp_path, url
+):
+    live = initialize_db(url)
+    use_key_ring(KeyRing.parse(KeyRing.generate()))
+    try:
+        before = books(code=EncryptedTextField(null=True))
+        files, _ = library(live, tmp_path, True, before)
+        files.generate("one")
+        files.apply()
+        before.create(title="one", code=Secret("canary"))
+        sealed = live.execute_sql("SELECT code, code_iv, code_tag FROM books").fetchone()
+        files, _ = library(live, tmp_path, True, books(cipher=EncryptedTextField(null=True)))
+        parts = ["", "_iv", "_tag"]
+        renames = [f"books.code{part}:cipher{part}" for part in parts]
+        *stages, last = files.generate("two", renames=renames, safe=True)
+        files.apply(to=stages[-1].stem)
+        live.execute_sql("UPDATE books SET title = 'two'")
+        live.execute_sql("DELETE FROM books")
+        found = live.execute_sql(
+            "SELECT a::text, masked FROM audit_log AS a ORDER BY id"
+        ).fetchall()
+        assert not [text for text, _ in found for one in sealed if one in text]
+        both = sorted(name + part for name in ("code", "cipher") for part in parts)
+        assert [masked for _, masked in found] == [sorted(both[3:]), sorted(both[:3]), None, both]
+        assert last.stem.endswith("contract")
+    finally:
+        use_key_ring(None)
+        live.close_all()
