@@ -34,6 +34,7 @@ from orm_core import (
     SmallIntegerField,
     TextField,
     UUIDField,
+    VersionField,
 )
 from orm_core.models.columns import CheckedField
 from orm_core.models.schema import Metadata, SchemaManager
@@ -2152,6 +2153,16 @@ by_hand(
     lambda: [books(mail=_of_type("email")(null=True), no=IntegerField(server_default="next_no()"))],
     ONE,
     then={"SELECT mail FROM books": [("a@b",)]},
+)
+
+
+scenario(
+    "a version for rows that are there",
+    lambda: [books()],
+    lambda: [books(version=VersionField())],
+    ONE,
+    then={"SELECT version FROM books": [(1,)]},
+    works="INSERT INTO books (title) VALUES ('two')",
 )
 
 
