@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 #: seconds, upper bounds of the histogram of waits; the last bucket takes the rest
 WAIT_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0)
@@ -54,7 +54,7 @@ class PoolStats:
     idle: int
     waiting: int
     opened: int = field(default=0, compare=False)
-    closed: dict[str, int] = field(default_factory=dict, compare=False)
+    closed: dict[str, int] = field(default_factory=dict[str, int], compare=False)
     taken: int = field(default=0, compare=False)
     waits: int = field(default=0, compare=False)
     timeouts: int = field(default=0, compare=False)
@@ -116,7 +116,9 @@ def named(holders: tuple[Holder, ...]) -> str:
 
 def call_site() -> str | None:
     """``file:line in function`` of who called orm_core."""
-    frame: Any = sys._getframe(1)
+    import inspect  # slow to import, and for debugging only
+
+    frame = inspect.currentframe()
     while frame is not None:
         code = frame.f_code
         if not code.co_filename.startswith(_OURS) and not code.co_filename.endswith(_STDLIB):
