@@ -31,7 +31,7 @@ from orm_core.database.opening import open_in_time
 from orm_core.database.pool import PATIENCE, Lease, Pool, PoolOptions, Reset
 from orm_core.database.pool_stats import PoolStats
 from orm_core.database.prepared import execute_compiled
-from orm_core.database.tasks import current_task
+from orm_core.database.tasks import current_task, is_running
 from orm_core.database.transactions import Isolation, Transaction, unsent
 from orm_core.database.watchdog import watchdog
 from orm_core.errors import (
@@ -281,12 +281,12 @@ class Database(peewee.PostgresqlDatabase):
 
     def check_task(self) -> None:
         """Raise ``ConnectionInUse`` when another asyncio task holds this thread's connection."""
-        state = self._state
-        if state.closed:
+        state = self._state.__dict__  # of this thread; each look at a thread's own is dear
+        if state["closed"]:
             return
-        top = state.transactions[-1] if state.transactions else state
-        holder = getattr(top, "task", None)
-        if holder is not None and holder is not current_task() and not holder.done():
+        blocks = state["transactions"]
+        holder = blocks[-1].task if blocks else state.get("task")
+        if holder is not None and not is_running(holder) and not holder.done():
             raise ConnectionInUse(
                 "Another asyncio task holds the connection of this thread, so this call would take "
                 "part in its transaction. Run calls by orm_core.aio: await aio.run(...), async "

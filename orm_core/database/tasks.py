@@ -15,3 +15,11 @@ def current_task() -> Any:
         return asyncio.current_task()
     except AttributeError:  # another thread is importing it
         return None
+
+
+def is_running(task: Any) -> bool:
+    """Whether this task is the one that runs on this thread."""
+    try:
+        return sys.modules["asyncio"].current_task() is task
+    except RuntimeError:  # no event loop runs
+        return False
