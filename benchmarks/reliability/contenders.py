@@ -42,6 +42,10 @@ class Contender:
     def transaction(self) -> AbstractContextManager[Run]:
         raise NotImplementedError
 
+    def take(self) -> Any:
+        """A connection that is used once, and that nobody gives back."""
+        raise NotImplementedError
+
     def one(self, sql: str, *params: Any) -> Any:
         with self.hold() as run:
             return run(sql, *params)
@@ -98,6 +102,10 @@ class OrmCore(Contender):
         cursor = self.db.execute_sql(sql, params)
         return cursor.fetchone() if cursor.description else None
 
+    def take(self) -> Any:
+        self.db.connect()
+        self._run("SELECT 1")
+
     def one(self, sql: str, *params: Any) -> Any:
         return self._run(sql, *params)
 
@@ -153,6 +161,10 @@ class Peewee(Contender):
         cursor = self.db.execute_sql(sql, params)
         return cursor.fetchone() if cursor.description else None
 
+    def take(self) -> Any:
+        self.db.connect()
+        self._run("SELECT 1")
+
     def close(self) -> None:
         self.db.close_all()
 
@@ -193,6 +205,11 @@ class SqlAlchemy(Contender):
         with self.engine.begin() as connection:
             yield _of_alchemy(connection)
 
+    def take(self) -> Any:
+        connection = self.engine.connect()
+        connection.exec_driver_sql("SELECT 1")
+        return connection
+
     def close(self) -> None:
         self.engine.dispose()
 
@@ -212,7 +229,8 @@ class PsycopgPool(Contender):
         from psycopg_pool import ConnectionPool
 
         self.pool: Any = ConnectionPool(
-            kwargs={**params, **LIBPQ, "autocommit": True},
+            # DISCARD ALL drops what the driver has prepared
+            kwargs={**params, **LIBPQ, "autocommit": True, "prepare_threshold": None},
             min_size=0,
             max_size=size,
             timeout=timeout,
@@ -231,6 +249,11 @@ class PsycopgPool(Contender):
     def transaction(self) -> Iterator[Run]:
         with self.pool.connection() as connection, connection.transaction():
             yield _of_psycopg(connection)
+
+    def take(self) -> Any:
+        connection = self.pool.getconn()
+        connection.execute("SELECT 1")
+        return connection
 
     def wait_for_server(self, seconds: float) -> None:
         with self.pool.connection(timeout=seconds):
