@@ -30,6 +30,7 @@ from orm_core.models.owners import (
     owner_model,
     owner_name,
 )
+from orm_core.models.row_security import refuse_hidden_rows
 
 #: the iv of a value that was removed, as it was not sealed with the data key
 _REMOVED: Final = f"{'0' * 24}.{OWNER}"
@@ -78,7 +79,8 @@ def erase(model: type[BaseModel], id: UUID | str | int) -> Erasure:
     Answers what can't be read any more. Repeating it is no error: ``erased_at`` stays the first
     moment. Secrets can't be written for this owner again. Waits for transactions that are writing
     some; stopped in the middle, it is run again. Raises ``NotFound`` without such a row, and
-    ``InvalidValue`` for a model whose rows own no secrets.
+    ``InvalidValue`` for a model whose rows own no secrets, and ``InsufficientPrivilege`` when row
+    security hides rows from this role.
     """
     key = _checked(model, id)
     database = _database(model)
@@ -114,6 +116,8 @@ def _checked(model: Any, id: Any) -> Any:
             f"Rows of {table} own no secrets: no encrypted column names them with owner=..., so "
             "there is nothing to erase."
         )
+    for one in {model, *(field.model for field in _owned_by(model))}:
+        refuse_hidden_rows(one)
     if id is None:
         raise InvalidValue(f"{model.__name__}.id may not be None; no SQL was sent.")
     key = primary.to_database(id)

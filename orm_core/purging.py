@@ -31,6 +31,7 @@ from orm_core.errors import ForeignKeyViolation, InvalidValue, TransactionError
 from orm_core.models.batches import quoted, sql_type, table_of
 from orm_core.models.identifiers import utcnow
 from orm_core.models.owners import TABLE, owner_name, owners_of
+from orm_core.models.row_security import refuse_hidden_rows
 from orm_core.models.soft_delete import is_soft
 from orm_core.registry import Domain
 
@@ -82,7 +83,8 @@ def purge(
 
     ``older_than`` stands in for the retention of all of them; without it, domains that have none
     are passed over. ``batch`` rows and what refers to them are one transaction. Raises
-    ``TransactionError`` inside a transaction, ``InvalidValue`` for arguments that make no sense.
+    ``TransactionError`` inside a transaction, ``InvalidValue`` for arguments that make no sense,
+    ``InsufficientPrivilege`` when row security hides rows from this role.
     """
     chosen = [domains] if isinstance(domains, Domain) else list(domains)
     _check(chosen, older_than, batch)
@@ -100,6 +102,8 @@ def purge(
     models = list(reversed(peewee.sort_models(list(run.cutoffs))))
     if any(model._meta.database.in_transaction() for model in models):
         raise TransactionError("purge() commits batch by batch: call it outside a transaction.")
+    for model in {*models, *(key.model for one in models for key in one._meta.backrefs)}:
+        refuse_hidden_rows(model)  # a row that is not seen keeps nothing
     for model in models:
         run.table(model)
     for model in run.cutoffs:

@@ -23,7 +23,6 @@ from orm_core.crypto.in_use import index_keys, key_ring
 from orm_core.crypto.secret import Secret
 from orm_core.errors import (
     DuplicateKey,
-    InsufficientPrivilege,
     InvalidValue,
     LockTimeout,
     NotFound,
@@ -31,9 +30,9 @@ from orm_core.errors import (
     SecretUnreadable,
     SerializationFailure,
 )
-from orm_core.models.batches import table_of
 from orm_core.models.encrypted import EncryptedField
 from orm_core.models.owners import KeyPage, owner_field, owner_model
+from orm_core.models.row_security import refuse_hidden_rows
 from orm_core.models.sealing import seal_columns
 from orm_core.models.soft_delete import UpdateQuery
 from orm_core.peewee_facade import SQL, fn
@@ -113,14 +112,7 @@ def _all_seen(model: Any) -> list[_Encrypted]:
     """The same, once it is sure that row security hides no row: those would keep their old key."""
     found = secrets_of(model)
     if found:
-        table = table_of(model).replace("%%", "%")
-        sql = "SELECT pg_catalog.row_security_active(%s)"
-        if model._meta.database.execute_sql(sql, (table,)).fetchone()[0]:
-            raise InsufficientPrivilege(
-                f"Row security hides rows of {model._meta.table_name} from this role, so their "
-                "secrets would be passed over. Use the migration role, or another with BYPASSRLS.",
-                table=model._meta.table_name,
-            )
+        refuse_hidden_rows(model)
     return found
 
 

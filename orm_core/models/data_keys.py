@@ -42,7 +42,7 @@ class DataKey(BaseModel):
     id = TextField(primary_key=True)  # type: ignore[assignment]
     wrapped: WrappedKeyField[Secret | None] = WrappedKeyField(null=True)
     erased_at: DateTimeField[datetime | None] = DateTimeField(null=True)
-    deleted_at = None
+    deleted_at = None  # pyright: ignore
 
     class Meta:
         table_name = TABLE

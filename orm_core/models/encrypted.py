@@ -62,7 +62,8 @@ class EncryptedField(CheckedField[S, G]):
         super().__init__(*args, **kwargs)
         #: the foreign key whose row has the data key, or "self"
         self.owner: str | None = owner
-        if owner is not None and (not isinstance(owner, str) or not owner):
+        named: Any = owner
+        if named is not None and not (isinstance(named, str) and named):
             raise RegistryError(
                 f'{type(self).__name__}: owner names a foreign key of the model, or is "self".'
             )

@@ -34,17 +34,16 @@ class InsertQuery(MakesRows, peewee.ModelInsert[R]):
         return {}
 
     def _execute(self, database: Any) -> Any:
-        rows = self._insert
-        if not owned_fields(self.model) or not isinstance(rows, dict | list):
+        rows: Any = self._insert
+        one = isinstance(rows, dict)
+        if not owned_fields(self.model) or not (one or isinstance(rows, list)):
             return super()._execute(database)
         # A data key is held from sealing to writing, so these are sealed no earlier.
         primary = self.model._meta.primary_key
         with writing(self.model, database):
-            sealed = [
-                seal_new(row, row.get(primary))
-                for row in ([rows] if isinstance(rows, dict) else rows)
-            ]
-            self._insert = sealed[0] if isinstance(rows, dict) else sealed
+            some = cast("list[dict[Any, Any]]", [rows] if one else rows)
+            sealed = [seal_new(row, row.get(primary)) for row in some]
+            self._insert = sealed[0] if one else sealed
             try:
                 return super()._execute(database)
             finally:

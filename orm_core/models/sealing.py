@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from orm_core.crypto.data_key import DataKey
 from orm_core.errors import NotFound
@@ -51,7 +51,7 @@ def seal_columns(
         if not isinstance(field, EncryptedField):
             result[field] = values
             continue
-        secret: Any = field
+        secret = cast("Any", field)
         keys = columns.get(key) or [None] * len(values)
         owners = None
         if field.owner and not stored:

@@ -24,6 +24,7 @@ from orm_core import (
     DeferredForeignKey,
     EncryptedTextField,
     ForeignKeyField,
+    InsufficientPrivilege,
     InvalidValue,
     KeyRing,
     RegistryError,
@@ -33,6 +34,7 @@ from orm_core import (
     db,
     use_key_ring,
     utcnow,
+    uuid7,
 )
 from orm_core.erasure import erase
 from orm_core.models.data_keys import DataKey
@@ -440,6 +442,32 @@ def test_arguments_that_make_no_sense_are_refused(tables):
             purge(pictures, **arguments)  # type: ignore[arg-type]
     with pytest.raises(InvalidValue, match="domains"):
         purge([Folder])  # type: ignore[list-item]
+
+
+def test_a_role_from_which_rows_are_hidden_neither_purges_nor_erases(tables):
+    folder = aged(Folder.create(secret=Secret(CANARY)))
+    Picture.create(folder=folder)
+    role = f"purging_{uuid7().hex}"
+    db.execute_sql("ALTER TABLE purged_pictures ENABLE ROW LEVEL SECURITY")
+    db.execute_sql(f"CREATE ROLE {role}")
+    db.execute_sql(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+    try:
+        with db.connection_context():
+            db.execute_sql(f"SET ROLE {role}")
+            with pytest.raises(InsufficientPrivilege, match="purged_pictures"):
+                purge(pictures)
+            db.execute_sql("RESET ROLE")
+            db.execute_sql("ALTER TABLE purged_folders ENABLE ROW LEVEL SECURITY")
+            db.execute_sql(f"SET ROLE {role}")
+            with pytest.raises(InsufficientPrivilege, match="purged_folders"):
+                erase(Folder, folder.id)
+            db.execute_sql("RESET ROLE")
+    finally:
+        db.execute_sql(f"DROP OWNED BY {role}")
+        db.execute_sql(f"DROP ROLE {role}")
+    assert left(Folder) == {folder.id}
+    assert Picture.select().count() == 1
+    assert folder.secret.reveal() == CANARY
 
 
 def test_a_purge_inside_a_transaction_is_refused(tables):
