@@ -92,8 +92,9 @@ class Find(Generic[M, *Values]):
             )
         service = self._service
         with service.verb(self.__name__, logger, tx):
-            if any(value is None for value in values):
-                raise InvalidValue(f"{self.__name__}() needs a value, not None.")
+            for value in values:
+                if value is None:
+                    raise InvalidValue(f"{self.__name__}() needs a value, not None.")
             shape = self._names, visibility(include_deleted)
             row: M | None = plan_for(service.model, plans.Find, *shape).row(values)
             return row

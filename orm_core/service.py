@@ -87,11 +87,13 @@ class Service(Generic[M, New, Changes]):
     @classmethod
     def verb(cls, action: str, logger: Logger | None, tx: Transaction | None) -> Verb:
         """What surrounds each call; for verbs of your own, see ``Verb``."""
-        if not hasattr(cls, "model"):
+        try:
+            model = cls.model
+        except AttributeError:
             raise RegistryError(
                 f"{cls.__name__} has no model: write class {cls.__name__}(Service[YourModel])."
-            )
-        return Verb(cls.model, action, logger, tx)
+            ) from None
+        return Verb(model, action, logger, tx)
 
     # -- create -----------------------------------------------------------------------------
 
@@ -471,9 +473,9 @@ def _many(payloads: Any) -> builtins.list[Any]:
 
 def _names(model: Any, payload: Any) -> tuple[Any, ...]:
     """The names of a payload, which make its shape."""
-    if not isinstance(payload, Mapping):
+    if payload.__class__ is not dict and not isinstance(payload, Mapping):
         raise not_a_payload(model)
-    return tuple(cast("Iterable[Any]", payload))
+    return tuple(payload)
 
 
 def visibility(include_deleted: bool) -> Visibility:

@@ -27,6 +27,8 @@ class Verb:
     verb.audit("revoked", session)``.
     """
 
+    __slots__ = ("_logger", "_model", "_tx", "_verb")
+
     def __init__(self, model: Any, action: str, logger: Logger | None, tx: Any) -> None:
         self._model = model
         self._verb = action
@@ -69,7 +71,7 @@ class Verb:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(exc, Exception):
+        if exc is not None and isinstance(exc, Exception):
             self._log_failure(exc)
 
     def _log_failure(self, error: Exception) -> None:

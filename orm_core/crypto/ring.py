@@ -29,7 +29,7 @@ TAG_BYTES: Final = 16
 MOST_SEALS: Final = 2**32
 #: when a warning is logged
 MANY_SEALS: Final = 2**31
-_VERSION: Final = b"orm_core:1"
+_VERSION: Final = "orm_core:1"
 # Lower case only, so that no second spelling of the same bytes is accepted.
 _HEX: Final = re.compile(r"(?:[0-9a-f]{2})*")
 _IV: Final = re.compile(r"([0-9a-f]{24})\.([A-Za-z0-9_-]{1,7})")
@@ -84,7 +84,8 @@ class KeyRing(Keys):
                 "A text with lone surrogates, which UTF-8 can't carry, can't be sealed."
             )
         _count_seal(key_id)
-        data = self._cipher(key_id).encrypt(iv, plain, _additional_data(key_id, context))
+        cipher = self._ciphers.get(key_id) or self._cipher(key_id)
+        data = cipher.encrypt(iv, plain, _additional_data(key_id, context))
         return Sealed(data[:-TAG_BYTES].hex(), f"{iv.hex()}.{key_id}", data[-TAG_BYTES:].hex())
 
     def open_sealed(self, sealed: Sealed, context: Iterable[str]) -> str:
@@ -132,7 +133,7 @@ class KeyRing(Keys):
 
 def _additional_data(key_id: str, context: Iterable[str]) -> bytes:
     # NUL separates: it can stand in no key id, identifier or UUID.
-    return b"\0".join([_VERSION, key_id.encode(), *(part.encode() for part in context)])
+    return "\0".join((_VERSION, key_id, *context)).encode()
 
 
 # By key id, for the life of the process: a ring that is read anew goes on counting. Taking the

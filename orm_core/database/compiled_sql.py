@@ -51,23 +51,30 @@ class CompiledSql(str):
 
     def with_literals(self, values: Sequence[Any]) -> str | None:
         """The statement with these values in it; None where the driver has to write one."""
-        literals: list[str] = []
-        for value in values:
-            write = _WRITERS.get(value.__class__)
-            literal = write and write(value)
-            if literal is None:
-                return None
-            literals.append(literal)
         pieces = self._pieces.copy()
-        if len(pieces) != 2 * len(literals) + 1:
+        if len(pieces) != 2 * len(values) + 1:
+            return None
+        try:
+            texts = "".join(values)
+            literals = [f"'{value}'" for value in values]
+        except TypeError:  # not all are texts
+            texts = "".join([value for value in values if isinstance(value, str)])
+            literals = [_literal(value) for value in values]
+        if "\\" in texts or "\0" in texts:  # may need E'', and would end the statement
+            return None
+        if "'" in texts:
+            literals = [_literal(value) for value in values]
+        if None in literals:
             return None
         pieces[1::2] = literals
         return "".join(pieces)
 
 
-def _text(value: str) -> str | None:
-    # A backslash may need E'', and a NUL would end the statement.
-    return None if "\\" in value or "\0" in value else "'" + value.replace("'", "''") + "'"
+def _literal(value: Any) -> Any:
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    write = _WRITERS.get(value.__class__)
+    return write and write(value)
 
 
 def _integer(value: int) -> str:
@@ -78,12 +85,16 @@ def _moment(value: datetime) -> str:
     return f"'{value.isoformat()}'::timestamp{'' if value.tzinfo is None else 'tz'}"
 
 
-#: by the exact type: a class of somebody else's may have an adapter of its own
+def _json(value: Json) -> str | None:
+    text = value.dumps(value.adapted)
+    return None if "\\" in text else "'" + text.replace("'", "''") + "'"
+
+
+#: beside texts; by the exact type, as a class of somebody else's may have an adapter of its own
 _WRITERS: Final[dict[type, Callable[[Any], str | None]]] = {
-    str: _text,
     type(None): lambda _: "NULL",
     bool: lambda value: "true" if value else "false",
     int: _integer,
     datetime: _moment,
-    Json: lambda value: _text(value.dumps(value.adapted)),
+    Json: _json,
 }

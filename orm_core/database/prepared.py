@@ -163,9 +163,9 @@ def execute_compiled(
 
 
 def _execute(cursor: Any, sql: CompiledSql, params: Any, before: str) -> None:
-    text = sql.with_literals(params or ())
+    text = sql.with_literals(params)
     if text is None:
-        cursor.execute(before + sql, params or ())
+        cursor.execute(before + sql, params)
     else:
         cursor.execute(before + text)
 

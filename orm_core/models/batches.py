@@ -16,7 +16,7 @@ from decimal import Decimal
 from enum import EnumMeta
 from operator import itemgetter
 from types import NoneType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from psycopg2.extras import Json
 
@@ -83,11 +83,12 @@ class Column:
         self.field = field
         self.values = values
         kinds = set(map(type, values))
-        self._has_null = NoneType in kinds
+        self.has_null = NoneType in kinds
         kinds.discard(NoneType)
-        self._kind: type = kinds.pop() if kinds else str
+        #: the type of all values; of one of them, when there are several
+        self.kind: type = kinds.pop() if kinds else str
         #: whether all values have a text
-        self.has_text: bool = not kinds and self._kind in _TEXT
+        self.has_text: bool = not kinds and self.kind in _TEXT
 
     @property
     def echoes(self) -> bool:
@@ -95,35 +96,40 @@ class Column:
         return _writer(_referred(self.field)) in _ECHOES
 
     def _texts(self) -> list[Any]:
-        if self._kind is str:
+        if self.kind is str:
             return list(self.values)
-        write: Any = _TEXT[self._kind]
-        if self._kind is int and not self._has_null:
+        write: Any = _TEXT[self.kind]
+        if self.kind is int and not self.has_null:
             return list(map(write, self.values))
+        return self.each(lambda value: None if value is None else write(value))
+
+    def each(self, write: Callable[[Any], Any]) -> list[Any]:
+        """What ``write`` makes of each value."""
         # Often the same object stands in many rows: a parent's id, the moment of the statement.
-        distinct = {id(value): value for value in self.values}
-        texts = {
-            place: None if value is None else write(value) for place, value in distinct.items()
-        }
-        return [texts[id(value)] for value in self.values]
+        places = list(map(id, self.values))
+        distinct = dict(zip(places, self.values, strict=True))
+        if len(distinct) == len(places):
+            return list(map(write, self.values))
+        written = {place: write(value) for place, value in distinct.items()}
+        return list(map(written.__getitem__, places))
 
     def copied(self) -> list[str]:
         """The values as COPY reads them (PostgreSQL manual, COPY, "Text Format")."""
         texts: list[Any] = self._texts()
-        if self._kind not in _SAFE and _has_any("\\\t\n\r", texts):
+        if self.kind not in _SAFE and _has_any("\\\t\n\r", texts):
             texts = [None if text is None else text.translate(_COPY_ESCAPES) for text in texts]
-        if self._has_null:
+        if self.has_null:
             return ["\\N" if text is None else text for text in texts]
         return texts
 
     def array(self) -> str:
         """The values as one array, in text (PostgreSQL manual, "Array Input and Output Syntax")."""
         texts: list[Any] = self._texts()
-        if self._kind not in _SAFE:
+        if self.kind not in _SAFE:
             if _has_any('\\"', texts):
                 texts = [None if one is None else one.translate(_ARRAY_ESCAPES) for one in texts]
             texts = [None if text is None else f'"{text}"' for text in texts]
-        if self._has_null:
+        if self.has_null:
             texts = ["NULL" if text is None else text for text in texts]
         return "{" + ",".join(texts) + "}"
 
@@ -226,12 +232,17 @@ def by_names(
 
     Raises ``InvalidValue`` or ``UnknownField``.
     """
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for place, payload in enumerate(payloads):
-        if type(payload) is not dict and not isinstance(payload, Mapping):
+    for kind in set(map(type, payloads)):
+        if not issubclass(kind, Mapping):
             raise not_a_payload(model)
-        groups.setdefault(tuple(cast("Iterable[Any]", payload)), []).append(place)
-    return [(fields_of(model, names), places) for names, places in groups.items()]
+    names: list[tuple[Any, ...]] = list(map(tuple, payloads))
+    distinct = dict.fromkeys(names)
+    if len(distinct) == 1:
+        return [(fields_of(model, one), [*range(len(names))]) for one in distinct]
+    groups: dict[tuple[Any, ...], list[int]] = {one: [] for one in distinct}
+    for place, one in enumerate(names):
+        groups[one].append(place)
+    return [(fields_of(model, one), places) for one, places in groups.items()]
 
 
 def _filled(

@@ -13,7 +13,7 @@ from orm_core.models.batches import (
     table_of,
     unnested,
 )
-from orm_core.models.copying import copy_rows, stores_as_given
+from orm_core.models.copying import copy_rows, types_to_copy
 from orm_core.models.owners import writing
 from orm_core.models.payloads import read_new
 
@@ -38,9 +38,11 @@ def _written(model: Any, payloads: Sequence[Mapping[str, Any]], answer: Returnin
     columns = new_columns(model, payloads)
     if columns is None or not all(column.has_text for column in columns):
         return _one_by_one(model, payloads, answer)
-    if len(payloads) >= COPY_FROM and _can_copy(model, columns, answer) and stores_as_given(model):
-        copy_rows(model, columns)
-        return _as_stored(model, columns, len(payloads), answer)
+    if len(payloads) >= COPY_FROM and _can_copy(model, columns, answer):
+        types = types_to_copy(model)
+        if types is not None:
+            copy_rows(model, columns, types)
+            return _as_stored(model, columns, len(payloads), answer)
     return _insert(model, columns, answer)
 
 
@@ -65,7 +67,7 @@ def _as_stored(model: Any, columns: Sequence[Column], count: int, answer: Return
     given = {column.field: column.values for column in columns}
     if answer == "ids":
         key = model._meta.primary_key
-        return [key.python_value(value) for value in given[key]]
+        return list(map(key.python_value, given[key]))
     values = [given.get(field) or [None] * count for field in model._meta.sorted_fields]
     make = model.select().row_maker()
     rows: list[Any] = make(zip(*values, strict=True))

@@ -66,6 +66,8 @@ class CheckedField(Field[V, G]):
     refuses_sql: bool = False
     #: whether tools that show rows must leave the content in the database
     secret: bool = False
+    #: the constant that ``default`` answers copies of; None for any other default
+    copied_default: Any = None
 
     def __init__(
         self,
@@ -114,6 +116,7 @@ class CheckedField(Field[V, G]):
         constant = self.default
         if constant is not None and not callable(constant):
             self.server_default = self.server_default or self.literal(constant)
+            self.copied_default = constant
             self.default: Any = lambda: deepcopy(constant)
 
     def to_database(self, value: Any) -> Any:

@@ -119,6 +119,12 @@ class EncryptedField(CheckedField[S, G]):
         """The table and the column, which a digest is bound to."""
         return self.model._meta.table_name, self.column_name
 
+    def identity(self, key: Any) -> str:
+        """The text of a row's key, which its secrets are bound to."""
+        if key is None or isinstance(key, peewee.Node):
+            raise self.refuse("written with the id of its row, which it is bound to")
+        return str(self.model._meta.primary_key.db_value(key))
+
     def context(self, key: Any) -> tuple[str, str, str]:
         """What a value of this column in the row ``key`` is bound to."""
         return *self.place, str(self.model._meta.primary_key.db_value(key))
@@ -184,16 +190,21 @@ class EncryptedField(CheckedField[S, G]):
         """The columns' values for a secret of the row ``key``, whose owner has ``data_key``."""
         if secret is None:
             return dict.fromkeys(self.columns)
+        texts = self.sealed(secret, self.identity(key), data_key)
+        return dict(zip(self.columns, map(SealedText, texts), strict=True))
+
+    def sealed(
+        self, secret: Secret, identity: str, data_key: DataKey | None = None
+    ) -> tuple[str, ...]:
+        """The texts that are stored of a secret; ``identity`` is that of its row."""
         self.check(secret)
-        if key is None or isinstance(key, peewee.Node):
-            raise self.refuse("written with the id of its row, which it is bound to")
         if self.owner and data_key is None:
             raise self.refuse("written with its owner, whose data key seals it")
         text = secret.plain()
-        stored = [*(data_key or key_ring()).seal(text, self.context(key))]
+        stored = (data_key or key_ring()).seal(text, (*self.place, identity))
         if self.blind_index:
-            stored.append(index_keys().digest(text, self.place))
-        return dict(zip(self.columns, map(SealedText, stored), strict=True))
+            return *stored, index_keys().digest(text, self.place)
+        return stored
 
     def digests(self, secret: Any) -> list[str]:
         """What a row that holds this secret may have in its blind index, one for each key.

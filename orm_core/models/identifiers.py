@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
 import time
@@ -10,15 +11,27 @@ from datetime import UTC, datetime
 
 from orm_core.database.decoding import uuid_of_int
 
+_random = struct.Struct("Q").unpack
+
 
 def utcnow() -> datetime:
     """The time now, aware, in UTC, to the microsecond that PostgreSQL keeps."""
     return datetime.now(UTC)
 
 
+#: the last second that was written as text, and its text; replaced as a whole, so threads may share
+_second: tuple[int, str] = (0, "")
+
+
 def utcnow_text() -> str:
     """The time now in ISO 8601, which costs the driver less than a ``datetime``."""
-    return datetime.now(UTC).isoformat()
+    global _second
+    now, fraction = divmod(time.time_ns(), 1_000_000_000)
+    second, text = _second
+    if second != now:
+        text = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        _second = now, text
+    return f"{text}.{fraction // 1000:06}+00:00"
 
 
 def uuid7() -> uuid.UUID:
@@ -27,28 +40,25 @@ def uuid7() -> uuid.UUID:
     New ids sort by time, which keeps the primary key's index local (RFC 9562, 5.7 and 6.2,
     method 3). No state, so threads and forks need no care.
     """
-    return uuid_of_int(_uuid7_number())
-
-
-def _uuid7_number() -> int:
-    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
-    fraction = (rest << 12) // 1_000_000
-    random = int.from_bytes(os.urandom(8), "big") >> 2
-    return milliseconds << 80 | 7 << 76 | fraction << 64 | 2 << 62 | random
+    return uuid_of_int(_number(_ticks(), _random(os.urandom(8))[0]))
 
 
 def uuid7_text() -> str:
     """The text of a new version 7 UUID, as the driver takes it."""
-    digits = f"{_uuid7_number():032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return f"{_number(_ticks(), _random(os.urandom(8))[0]):032x}"
+
+
+def _ticks() -> int:
+    """The time now: milliseconds, and 12 bits of their fraction."""
+    return (time.time_ns() << 12) // 1_000_000
+
+
+def _number(ticks: int, random: int) -> int:
+    """The number of a UUID, of 64 random bits of which 62 are taken."""
+    return ((ticks >> 12) << 16 | 7 << 12 | ticks & 0xFFF) << 64 | 1 << 63 | random >> 2
 
 
 def uuid7s(count: int) -> list[uuid.UUID]:
     """Version 7 UUIDs that sort in this order: from the first on, the fraction counts up."""
-    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
-    ticks = (milliseconds << 12) + (rest << 12) // 1_000_000
     random = struct.unpack(f"{count}Q", os.urandom(8 * count))
-    return [
-        uuid_of_int((one >> 12) << 80 | 7 << 76 | (one & 0xFFF) << 64 | 2 << 62 | bits >> 2)
-        for one, bits in enumerate(random, start=ticks)
-    ]
+    return list(map(uuid_of_int, map(_number, itertools.count(_ticks()), random)))

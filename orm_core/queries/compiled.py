@@ -14,10 +14,9 @@ from __future__ import annotations
 
 # What a caller hands over is checked, whatever the annotations say.
 # pyright: reportUnnecessaryIsInstance=false
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import partial
-from operator import itemgetter
 from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
 
 from orm_core import peewee_facade as peewee
@@ -139,7 +138,7 @@ class _Context(peewee.Context):
 class Statement:
     """The SQL of a query with parameters, and what makes its rows.
 
-    ``values`` are given by the parameters' names, converted for the driver.
+    Its parameters are given in the order of ``keys``, converted for the driver.
     """
 
     def __init__(self, query: Any, database: Any = None) -> None:
@@ -155,10 +154,11 @@ class Statement:
         typed = context.typed and all(slot.typed for slot in self.slots.values())
         self.sql: str = CompiledSql(sql) if typed else sql
         self.make: Callable[[Any], list[Any]] | None = query.row_maker()
-        self._constants = {place: one for place, one in places.items() if place not in self.slots}
-        keys = [self.slots[place].name if place in self.slots else place for place in places]
-        self._by_name = _in_order(keys)
-        self._by_place = _in_order(list(places))
+        #: the parameters in their order, by name; a constant has its place instead
+        self.keys: list[str | int] = [
+            self.slots[place].name if place in self.slots else place for place in places
+        ]
+        self.constants = {place: one for place, one in places.items() if place not in self.slots}
         self._query = query
 
     @property
@@ -166,16 +166,9 @@ class Statement:
         """Where it is sent: ``database`` if one was given, else that of the model by now."""
         return self._bound_to or self._meta.database
 
-    def cursor(self, values: Mapping[Any, Any]) -> Any:
-        """Send the statement with values by name; answers the driver's cursor."""
-        if self._constants:
-            values = {**self._constants, **values}
-        database = self._bound_to or self._meta.database
-        return database.execute_sql(self.sql, self._by_name(values))
-
-    def in_order(self, values: Mapping[int, Any]) -> tuple[Any, ...]:
-        """Values by place, with the constants."""
-        return self._by_place({**self._constants, **values})
+    def cursor(self, values: tuple[Any, ...]) -> Any:
+        """Send the statement with its parameters; answers the driver's cursor."""
+        return (self._bound_to or self._meta.database).execute_sql(self.sql, values)
 
     def read(self, cursor: Any) -> list[Any]:
         """The rows of a cursor."""
@@ -183,8 +176,8 @@ class Statement:
             return list(self._query._get_cursor_wrapper(cursor))
         return self.make(cursor.fetchall())
 
-    def first(self, values: Mapping[Any, Any]) -> Any:
-        """Send the statement with values by name; answers its first row, or None."""
+    def first(self, values: tuple[Any, ...]) -> Any:
+        """Send the statement with its parameters; answers its first row, or None."""
         return self.read_first(self.cursor(values))
 
     def read_first(self, cursor: Any) -> Any:
@@ -193,12 +186,6 @@ class Statement:
             return next(iter(self.read(cursor)), None)
         row = cursor.fetchone()
         return None if row is None else self.make((row,))[0]
-
-
-def _in_order(keys: list[Any]) -> Callable[[Mapping[Any, Any]], tuple[Any, ...]]:
-    if len(keys) > 1:
-        return itemgetter(*keys)
-    return lambda values: tuple([values[key] for key in keys])
 
 
 class Compiled(Generic[R]):
@@ -262,8 +249,15 @@ class Compiled(Generic[R]):
             raise InvalidValue(f"This compiled query takes {wanted}; no SQL was sent.")
         if self._moves:
             values[_NOW] = utcnow()
-        slots = statement.slots.items()
-        return statement.in_order({place: slot.value(values[slot.name]) for place, slot in slots})
+        slots, constants = statement.slots, statement.constants
+        return tuple(
+            [
+                constants[place]
+                if place in constants
+                else slots[place].value(values[slots[place].name])
+                for place in range(len(statement.keys))
+            ]
+        )
 
 
 def _with_parameters(query: Any) -> Any:

@@ -5,6 +5,7 @@ import uuid
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -36,6 +37,7 @@ from orm_core import (
     KeyRing,
     MissingField,
     OtherField,
+    QueryError,
     Secret,
     Service,
     StaleTransaction,
@@ -50,6 +52,7 @@ from orm_core import (
 from orm_core.models import bulk_insert
 
 NOBODY = uuid.UUID(int=7)
+NOON = datetime(2024, 5, 6, 12, tzinfo=UTC)
 
 
 class Mood(Enum):
@@ -274,6 +277,52 @@ def test_rows_that_are_stored_as_given_need_no_reading(tables, way):
         PlainService.create_many({"owner": owner, "text": str(n)} for n in range(9))
     sent = ["select", "copy"] if way == "copy" else ["insert"]
     assert [event.operation for event in events] == sent
+
+
+@pytest.mark.parametrize(
+    ("column", "type_", "is_binary"),
+    [
+        ("number", "integer", True),
+        ("number", "bigint", True),
+        ("number", "smallint", True),
+        ("number", "numeric", False),
+        ("number", "text", False),
+        ("at", "timestamp", False),
+        ("text", "varchar(99)", True),
+        ("text", "bulk_words", False),
+    ],
+)
+def test_the_table_says_in_what_format_rows_are_copied(
+    tables, monkeypatch, column, type_, is_binary
+):
+    monkeypatch.setattr(bulk_insert, "COPY_FROM", 1)
+    tables.execute_sql("CREATE DOMAIN bulk_words AS text CHECK (VALUE <> 'no')")
+    tables.execute_sql(
+        f"ALTER TABLE bulk_plain ALTER {column} TYPE {type_} USING {column}::text::{type_}"
+    )
+    owner = Owner.create(name="o")
+    payload = {"owner": owner, "text": "a", "number": -7, "at": NOON}
+    sent: list[Any] = []
+    tables.query_hooks.append(sent.append)
+    try:
+        made = PlainService.create_many([payload, {**payload, column: None}])
+    finally:
+        tables.query_hooks.remove(sent.append)
+    assert sent[-1].sql.endswith("(FORMAT binary)") is is_binary
+    stored = Plain.select(Plain.text, Plain.number.cast("int"), Plain.at.cast("timestamptz"))
+    rows = list(stored.order_by(Plain.id).tuples())
+    assert rows[0] == ("a", -7, NOON)
+    assert [getattr(row, column) for row in made] == [payload[column], None]
+
+
+def test_what_the_table_has_no_room_for_is_refused_by_the_server(tables, monkeypatch):
+    monkeypatch.setattr(bulk_insert, "COPY_FROM", 1)
+    tables.execute_sql("ALTER TABLE bulk_plain ALTER number TYPE smallint")
+    owner = Owner.create(name="o")
+    with pytest.raises(QueryError, match="out of range") as caught, tables.atomic():
+        PlainService.create_many([{"owner": owner, "number": 40_000}])
+    assert "40000" not in str(caught.value)
+    assert Plain.select().count() == 0
 
 
 def test_many_rows_go_by_copy_and_few_in_one_insert(rollback_db):

@@ -12,11 +12,13 @@ from psycopg2.extras import Json
 
 from orm_core import db
 from orm_core.database.compiled_sql import CompiledSql
+from orm_core.models.sealed_parts import SealedText
 
 ZONES = st.sampled_from([None, UTC, timezone(timedelta(hours=-3, minutes=-30))])
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("'\\%\"\0;-\n$"))
 VALUES = (
     TEXTS
+    | TEXTS.map(SealedText)
     | st.none()
     | st.booleans()
     | st.integers()
@@ -65,13 +67,7 @@ def test_a_text_comes_back_as_it_was(rollback_db, value):
         assert cursor.fetchone() == (value,)
 
 
-class Loud(str):
-    """A text of somebody else's, who may have told the driver how to write it."""
-
-
-@pytest.mark.parametrize(
-    "values", [["a\\b"], ["a\0b"], [b"a"], [Loud("a")], ["too", "many"], []], ids=repr
-)
+@pytest.mark.parametrize("values", [["a\\b"], ["a\0b"], [b"a"], ["too", "many"], []], ids=repr)
 def test_what_leaves_something_to_decide_is_left_to_the_driver(values):
     assert CompiledSql("SELECT %s").with_literals(values) is None
 

@@ -20,12 +20,21 @@ class _IntegerChecks(CheckedField[int, G]):
     expected = "an int"
 
     def to_database(self, value: Any) -> int:
-        limit = 1 << (self.bits - 1)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.refuse("an int (no bool, float or str)")
-        if not -limit <= value < limit:
-            raise self.refuse(f"an int of {self.bits} bits, from {-limit} to {limit - 1}")
+        if not self.least <= value <= self.most:
+            raise self.refuse(f"an int of {self.bits} bits, from {self.least} to {self.most}")
         return int(value)
+
+    @property
+    def least(self) -> int:
+        """The smallest int that fits."""
+        return -(1 << self.bits - 1)
+
+    @property
+    def most(self) -> int:
+        """The largest int that fits."""
+        return (1 << self.bits - 1) - 1
 
     def literal(self, value: Any) -> str:
         return str(self.to_database(value))

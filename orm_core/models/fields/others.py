@@ -14,6 +14,8 @@ from orm_core.models.columns import (
     Options,
 )
 
+#: as the server writes it
+_CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 #: with all hyphens or with none
 _UUID = re.compile(
     r"([0-9a-f]{8})(-?)([0-9a-f]{4})\2([0-9a-f]{4})\2([0-9a-f]{4})\2([0-9a-f]{12})", re.IGNORECASE
@@ -46,8 +48,11 @@ class UUIDField(CheckedField[uuid.UUID, G], peewee.UUIDField):
     def to_database(self, value: Any) -> str:
         if isinstance(value, uuid.UUID):
             return str(value)
-        if isinstance(value, str) and (match := _UUID.fullmatch(value)):
-            return "-".join(match.group(1, 3, 4, 5, 6)).lower()
+        if isinstance(value, str):
+            if _CANONICAL(value):
+                return str.__str__(value)
+            if match := _UUID.fullmatch(value):
+                return "-".join(match.group(1, 3, 4, 5, 6)).lower()
         raise self.refuse()
 
     def python_value(self, value: Any) -> Any:

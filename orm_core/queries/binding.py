@@ -1,0 +1,175 @@
+"""The values of a statement, made from a payload by a function that is written for its shape.
+
+A value that fits as it is, as nearly all do, is seen to fit in the text of that function; any
+other goes to its field, which converts or refuses it::
+
+    def bind(payload, key):
+        v0 = payload['email']
+        if not (v0.__class__ is str and v0.isascii() and '\\0' not in v0):
+            v0 = make0(v0)
+        v1 = make1()
+        return (key, v0, v1, v1,)
+"""
+
+from __future__ import annotations
+
+# It compares functions and writes source: types would tell nothing of what it makes.
+# pyright: basic
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final, TypeAlias, cast
+
+from orm_core.crypto.secret import Secret
+from orm_core.errors import InvalidValue
+from orm_core.models.columns import CheckedField
+from orm_core.models.fields import (
+    BooleanField,
+    DateTimeField,
+    IntegerField,
+    TextField,
+)
+from orm_core.models.owners import SELF, owner_field
+from orm_core.models.payloads import checked, driver_value
+from orm_core.models.sealing import data_keys
+
+Convert: TypeAlias = Callable[[Any], Any]
+Bind: TypeAlias = Callable[[Mapping[str, Any] | Sequence[Any], Any], tuple[Any, ...]]
+
+#: which values ``to_database`` answers as they are; ``{v}`` is the value, ``{f}`` the field
+_FITS: Final[dict[Any, str]] = {
+    TextField.to_database: "{v}.__class__ is str and {v}.isascii() and '\\0' not in {v}",
+    IntegerField.to_database: "{v}.__class__ is int and {f.least} <= {v} <= {f.most}",
+    BooleanField.to_database: "{v}.__class__ is bool",
+    DateTimeField.to_database: "{v}.__class__ is datetime and {v}.tzinfo is UTC",
+}
+
+
+class Binding:
+    """What each value of a statement is made of, step by step; ``function`` is the end."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._scope: dict[str, Any] = {"datetime": datetime, "UTC": UTC, "Secret": Secret}
+        #: the variable of each parameter, by its name
+        self._variables: dict[str, str] = {}
+
+    def key(self, name: str) -> None:
+        """The parameter is the key that is handed over."""
+        self._variables[name] = "key"
+
+    def made(self, make: Callable[[], Any], *names: str) -> None:
+        """The parameters share what ``make()`` answers."""
+        place, variable = self._next()
+        self._scope[f"make{place}"] = make
+        self._lines.append(f"{variable} = make{place}()")
+        self._variables.update(dict.fromkeys(names, variable))
+
+    def given(self, source: str | int, field: Any, convert: Convert | None = None) -> None:
+        """The parameter of the field is the payload's value of this name, or at this place."""
+        place, variable = self._next()
+        self._scope[f"make{place}"] = convert or converter(field)
+        self._lines.append(f"{variable} = payload[{source!r}]")
+        unless = "" if convert else _unless_it_fits(field, variable)
+        self._lines.append(f"{unless}{variable} = make{place}({variable})")
+        self._variables[field.name] = variable
+
+    def sealed(self, source: str, field: Any, key: str) -> None:
+        """The parameters of an encrypted column are the payload's secret, sealed for a row.
+
+        ``key`` is the parameter of the row's id.
+        """
+        self._seal(f"payload[{source!r}]", field, key)
+
+    def sealed_default(self, make: Callable[[], Any], field: Any, key: str) -> None:
+        """The same of the secret that ``make()`` answers."""
+        place, _ = self._next()
+        self._scope[f"make{place}"] = make
+        self._seal(f"make{place}()", field, key)
+
+    def _seal(self, secret: str, field: Any, key: str) -> None:
+        place, _ = self._next()
+        count = len(field.columns)
+        parts = [f"v{place}_{number}" for number in range(count)]
+        self._scope.update({f"check{place}": partial(checked, field), f"field{place}": field})
+        bound_to = self._variables.get(key, "None")
+        data_key = ""
+        if field.owner:
+            self._scope[f"owners{place}"] = partial(_data_key, field)
+            data_key = f", owners{place}(v{place}, row{self._owner(field, key)})"
+        if "identity" not in self._scope:  # one for all secrets of the row
+            self._scope["identity"] = field.identity
+            self._lines.append("row = None")
+        self._lines += [
+            f"v{place} = {secret}",
+            f"if not isinstance(v{place}, Secret): check{place}(v{place})",
+            f"if v{place} is None: {' = '.join(parts)} = None",
+            "else:",
+            f"    row = row or identity({bound_to})",
+            f"    {', '.join(parts)} = field{place}.sealed(v{place}, row{data_key})",
+        ]
+        columns = [column.name for column in field.columns]
+        self._variables.update(zip(columns, parts, strict=True))
+
+    def _owner(self, field: Any, key: str) -> str:
+        """The owner's id as one more argument, for a new row; that of a stored row is looked up."""
+        if self._variables.get(key) == "key":
+            return ""
+        name = key if field.owner == SELF else owner_field(field).name
+        return f", {self._variables.get(name, 'None')}"
+
+    def _next(self) -> tuple[int, str]:
+        place = len(self._lines)
+        self._lines.append("")
+        return place, f"v{place}"
+
+    def function(self, keys: Sequence[str | int], constants: Mapping[int, Any]) -> Bind:
+        """``bind(payload, key)``, which answers the parameters in this order."""
+        for place, value in constants.items():
+            self._scope[f"constant{place}"] = value
+        values = [
+            f"constant{key}" if isinstance(key, int) else self._variables[key] for key in keys
+        ]
+        body = "".join(f"    {line}\n" for line in self._lines if line)
+        source = (
+            f"def bind(payload, key):\n{body}    return ({''.join(f'{v}, ' for v in values)})\n"
+        )
+        exec(source, self._scope)  # noqa: S102 - of names, quoted, and code of this module
+        bind: Bind = self._scope["bind"]
+        return bind
+
+
+def _unless_it_fits(field: Any, variable: str) -> str:
+    kind, own = cast("Any", type(field)), cast("Any", CheckedField)
+    test = _FITS.get(getattr(kind, "to_database", kind))
+    if test is None or kind.db_value is not own.db_value:
+        return ""
+    if kind.to_database is TextField.to_database:
+        if kind.pattern is not TextField.pattern:
+            return ""
+        if field.max_length is not None:
+            test += " and len({v}) <= {f.max_length}"
+    return f"if not ({test.format(v=variable, f=field)}): "
+
+
+def _data_key(field: Any, secret: Any, key: Any, *owners: Any) -> Any:
+    """The data key of the owner: the one given, or that of the stored row."""
+    return data_keys(field, [secret], [key], owners or None)[0]
+
+
+def converter(field: Any) -> Convert:
+    """What makes a value of this field ready for the driver, or refuses it."""
+    kind, own = cast("Any", type(field)), cast("Any", CheckedField)
+    if not field.refuses_sql or kind.db_value is not own.db_value:
+        return partial(driver_value, field)
+    to_database = field.to_database
+
+    def convert(value: Any) -> Any:
+        try:
+            if value is not None:
+                return to_database(value)
+        except InvalidValue:
+            pass  # told in full by the other way, once more
+        return driver_value(field, value)
+
+    return convert
