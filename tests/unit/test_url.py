@@ -222,7 +222,17 @@ def test_the_driver_gets_each_part_and_the_urls_options():
         "connect_timeout": 3,
         "application_name": "shop",
         "target_session_attrs": "read-write",
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 4,
+        "tcp_user_timeout": 30_000,
     }
+
+
+def test_a_silent_server_is_noticed_as_the_url_says():
+    url = parse("postgresql://h/d?keepalives_idle=60&tcp_user_timeout=0")
+    params = url.connect_params()
+    assert (params["keepalives_idle"], params["tcp_user_timeout"]) == ("60", "0")
 
 
 def test_another_database_of_the_same_server_keeps_the_rest():
