@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from orm_core import Transaction, database, db, run_transaction, transaction
+from orm_core import OrmCoreError, Transaction, database, db, run_transaction, transaction
 
 FOLDER = Path(database.__file__).parent
 #: whose lines are interrupted
@@ -104,6 +104,18 @@ class Run:
                 pass
             add("b")
 
+    def goes_on(self) -> None:
+        """The interrupt of an inner block is swallowed in the outer one."""
+        with suppress(OrmCoreError), transaction() as self.tx:
+            add("a")
+            try:
+                with transaction():
+                    add("undone")
+                    raise Oops
+            except (Oops, KeyboardInterrupt):
+                pass
+            add("b")
+
     def in_context(self) -> None:
         with db.connection_context(), transaction() as self.tx:
             add("a")
@@ -154,6 +166,7 @@ def stored() -> list[str]:
         Run.fails,
         Run.nested,
         Run.swallows,
+        Run.goes_on,
         Run.in_context,
         Run.by_peewees_name,
         Run.by_hand,

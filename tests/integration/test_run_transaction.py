@@ -233,6 +233,21 @@ def test_a_commit_by_hand_that_was_cut_is_neither_run_again_nor_taken_for_the_en
     assert (caught.value.find_out(), stored(), len(tried)) == ("applied", ["a"], 1)
 
 
+def test_a_part_that_was_committed_by_hand_is_not_run_again_when_the_rest_is_lost(way):
+    tried: list[int] = []
+
+    def work(tx: Transaction) -> None:
+        tried.append(1)
+        add("a")
+        tx.commit()
+        add("b")
+        once(way, before_commit_arrives)
+
+    with pytest.raises(CommitUnknown) as caught:
+        run_transaction(work, idempotent=True)
+    assert (caught.value.find_out(), stored(), len(tried)) == ("not applied", ["a"], 1)
+
+
 def test_a_server_that_refuses_is_tried_again(clone_db, orm_core_server):
     initialize_db("postgresql://u:p@127.0.0.1:1/x")
     with pytest.raises(ConnectionRefused) as caught:
