@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from orm_core.errors import LockTimeout, QueryError
 
 if TYPE_CHECKING:
-    from orm_core.database.database import Database
+    from orm_core import peewee_facade as peewee
 
 logger: logging.Logger = logging.getLogger("orm_core.migrations")
 
@@ -43,7 +43,7 @@ def is_routers(sql: str) -> bool:
     return sql.startswith(_READS)
 
 
-def acquire(database: Database, patience: float = PATIENCE) -> None:
+def acquire(database: peewee.Database, patience: float = PATIENCE) -> None:
     """Wait for the lock on this thread's connection; it goes with the connection's session.
 
     Raises ``LockTimeout`` when another deployer holds it for ``patience`` seconds.
@@ -64,14 +64,14 @@ def acquire(database: Database, patience: float = PATIENCE) -> None:
         _set_session(database, "'1s'", "'0'")
 
 
-def release(database: Database) -> None:
+def release(database: peewee.Database) -> None:
     """Let the next deployer in."""
     database.execute_sql(f"SELECT pg_advisory_unlock({KEY})")
     if not database.in_transaction():
         _set_session(database, "reset_val", "reset_val")
 
 
-def _set_session(database: Database, look: str, limit: str) -> None:
+def _set_session(database: peewee.Database, look: str, limit: str) -> None:
     """Have a deployer's statements take as long as they do, as long as there is a deployer.
 
     The server looks, also during a statement, whether it is still there (PostgreSQL 14 and later,

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ContextDecorator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -378,3 +378,9 @@ def _aborted(kind: str) -> TransactionAborted:
         "nothing of it: all was rolled back. Let the error out, or put the statement that may "
         "fail in a block of its own: with transaction()."
     )
+
+
+def mark(blocks: Iterable[Transaction], *, sent: bool) -> None:
+    """Note whether what opens these blocks was sent."""
+    for block in blocks:
+        block.sent = sent

@@ -24,6 +24,7 @@ from orm_core import (
     ServerUnavailable,
     connect_db,
     db,
+    transaction,
 )
 
 KILL = "kill -9"
@@ -67,6 +68,22 @@ def test_a_server_that_ends_in_a_transaction_keeps_nothing_of_it(point, server, 
         transfer(token, between=lambda: end(server, how))
     server.start()
     assert truth.halves(token) == (0, 0)
+
+
+@pytest.mark.parametrize(("how", "told"), [("fast", "applied"), ("immediate", "unknown")])
+def test_after_a_crash_the_number_of_a_transaction_may_be_that_of_another(point, server, how, told):
+    point()
+    with transaction():
+        transfer(new_token())
+        kept = db.transaction_id()
+    with transaction() as tx:
+        transfer(new_token())
+        dropped = db.transaction_id()
+        tx.rollback()
+    assert (db.outcome_of(kept), db.outcome_of(dropped)) == ("applied", "not applied")
+    end(server, how)
+    server.start()
+    assert (db.outcome_of(kept), db.outcome_of(dropped)) == (told, "not applied")
 
 
 @pytest.mark.parametrize("how", ENDINGS)

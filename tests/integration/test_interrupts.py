@@ -17,7 +17,10 @@ from orm_core import OrmCoreError, Transaction, database, db, run_transaction, t
 
 FOLDER = Path(database.__file__).parent
 #: whose lines are interrupted
-FILES = {str(FOLDER / name) for name in ("database.py", "transactions.py", "retries.py")}
+FILES = {
+    str(FOLDER / f"{name}.py")
+    for name in ("connecting", "sending", "database", "transactions", "retries")
+}
 #: lines without an instruction at which Python looks for signals
 QUIET = ("try:", "else:", "finally:", "with ")
 

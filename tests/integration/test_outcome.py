@@ -113,7 +113,7 @@ def test_another_server_is_not_believed(way):
     with transaction():
         add("a")
         _, _, number = db.transaction_id().partition("/")
-    for server in ("1.00000001", "7711123125831622641.00000002"):
+    for server in ("1.00000001.5", "7711123125831622641.00000002.5"):
         assert db.outcome_of(f"{server}/{number}") == "unknown"
 
 

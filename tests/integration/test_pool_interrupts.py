@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from orm_core import close_db, connect_db, db, initialize_db, time_limit
-from orm_core.database import database, opening, pool, watchdog
+from orm_core import Database, close_db, connect_db, db, initialize_db, time_limit
+from orm_core.database import connecting, opening, pool, sending, watchdog
 
 DEADLINE = 10.0
-FILES = {str(module.__file__) for module in (database, pool, watchdog, opening)}
+FILES = {str(module.__file__) for module in (connecting, sending, pool, watchdog, opening)}
 #: an interrupt is never delivered on these, nor where a ``with`` ends
 _NO_CALL = ("try:", "finally:", "else:", "except ")
 
@@ -67,7 +67,7 @@ def interrupted_at(number: int, action: Callable[[], Any]) -> str:
 def sessions(orm_core_worker_url: str) -> Iterator[Callable[[], int]]:
     """Points ``db`` at a pool of two; answers how many sessions of it the server has."""
     initialize_db(f"{orm_core_worker_url}&application_name=interrupted", pool_size=2)
-    watcher = database.Database(db.database, **db.connect_params | {"application_name": "watcher"})
+    watcher = Database(db.database, **db.connect_params | {"application_name": "watcher"})
     watchdog.watchdog.watch(Silent(), time.monotonic() + 600)  # its thread runs
     query = (
         "SELECT count(*) FROM pg_stat_activity "

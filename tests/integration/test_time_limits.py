@@ -35,7 +35,7 @@ from orm_core import (
 from orm_core.database import limits
 from orm_core.database.pool_stats import PoolStats
 from orm_core.models.batches import new_columns
-from orm_core.models.copying import copy_rows
+from orm_core.models.copying import copy_rows, types_to_copy
 
 DEADLINE = 10.0
 Point = Callable[..., None]
@@ -265,7 +265,7 @@ def test_copy_and_streams_may_take_as_long_as_their_block(clone_db, orm_core_ser
     rows = [new_user(f"{number}@example.com") for number in (1, 2)]
     initialize_db(orm_core_server.url(clone_db.database), statement_timeout=0.2)
     with time_limit(30), transaction() if inside else nullcontext():
-        copy_rows(User, new_columns(User, rows) or [])
+        copy_rows(User, new_columns(User, rows) or [], types_to_copy(User) or {})
         query = User.select().where(peewee.SQL("slow() = 1"))
         assert len(list(stream(query))) == 2
     with pytest.raises(StatementTimeout):

@@ -1,0 +1,305 @@
+"""The one road of a statement: with what opens its block, its limits and who acts, to the server.
+
+A statement outside a transaction or ``connection_context()`` takes a connection of the pool for
+itself and gives it back at once, so no thread keeps one by accident.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Any, cast
+
+from psycopg2.errorcodes import ACTIVE_SQL_TRANSACTION
+
+from orm_core import peewee_facade as peewee
+from orm_core.database import acting, deploy_lock, limits, outcome
+from orm_core.database.compiled_sql import CompiledSql
+from orm_core.database.connecting import PooledDatabase
+from orm_core.database.diagnostics import no_answer, translate
+from orm_core.database.drivers.protocol import ACTIVE, IDLE, IN_ERROR, IN_TRANSACTION
+from orm_core.database.events import NONE, signals
+from orm_core.database.limits import GRACE, milliseconds
+from orm_core.database.prepared import execute_compiled
+from orm_core.database.transactions import Transaction, mark, unsent
+from orm_core.database.watchdog import watchdog
+from orm_core.errors import (
+    ConnectionLost,
+    InvalidValue,
+    Outcome,
+    QueryError,
+    StatementTimeout,
+)
+
+logger: logging.Logger = logging.getLogger("orm_core.database")
+_is_debugging = logger.isEnabledFor
+
+_EXECUTE_SQL = peewee.Database.execute_sql
+
+#: what ends a transaction, or may, inside a text of several statements
+_ENDS = re.compile(r"(?:^|;)\s*(?:commit|end|call|prepare\s+transaction)\b", re.IGNORECASE)
+
+
+def is_idle(connection: Any) -> bool:
+    """Whether no transaction runs on it."""
+    if connection.closed:
+        return False
+    return bool(connection.get_transaction_status() == IDLE)
+
+
+def _is_refused_in_block(failure: BaseException | None) -> bool:
+    """Whether a statement can't run in a transaction, nor in one text with another."""
+    return isinstance(failure, QueryError) and failure.sqlstate == ACTIVE_SQL_TRANSACTION
+
+
+def _is_busy(connection: Any) -> bool:
+    """Whether the server has not answered what was sent."""
+    if connection is None or connection.closed:
+        return False
+    return bool(connection.get_transaction_status() == ACTIVE)
+
+
+def _judge(failure: BaseException, sql: str, connection: Any, *, inside: bool) -> None:
+    """Have the error of a statement tell what became of it.
+
+    ``connection`` is None when it was not sent.
+    """
+    is_interrupt = not isinstance(failure, Exception)
+    if is_interrupt and _is_busy(connection):
+        connection.close()  # its answer would be taken for that of the next statement
+    if connection is None or connection.closed or connection.was_cut:
+        lost = connection is None or (inside and not _ENDS.search(sql))
+        told: Outcome = "not applied" if lost else "unknown"
+        if isinstance(failure, QueryError):
+            failure.outcome = told
+        elif is_interrupt:
+            failure.add_note(f"The statement under way: {told}.")
+
+
+class SendingDatabase(PooledDatabase):
+    """A database whose statements all take one road; see ``Database``."""
+
+    #: whether BEGIN is sent in one text with the statement after it; else ``_run`` gets each alone
+    begins_together = True
+    #: whether tables of it are audited, so that the server is told who acts (orm_core.acting_as)
+    audited = False
+
+    def execute(self, query: Any, **context_options: Any) -> Any:
+        """Send a query; one that knows its SQL is not rendered anew."""
+        rendered = None if context_options else getattr(query, "rendered", None)
+        if rendered is None:
+            return super().execute(query, **context_options)
+        return self.execute_sql(*rendered(self))
+
+    def execute_sql(self, sql: str, params: Any = None) -> Any:
+        """Send SQL and answer its cursor.
+
+        A Router that replays applied files puts a mock in the place of Peewee's method, for the
+        whole process. Only the thread that deploys gets the mock; the others' queries are sent.
+        """
+        if peewee.Database.execute_sql is _EXECUTE_SQL or not self.is_deploying():
+            return self._execute_cursor(sql, params)
+        return super().execute_sql(sql, params)
+
+    def _execute_cursor(self, sql: str, params: Any, **cursor_options: Any) -> Any:
+        # Not execute_sql: peewee-migrate replaces that one while it replays old files.
+        if sql.__class__ is not CompiledSql and deploy_lock.is_routers(sql):
+            self.begin_deploy()
+        state = self._state
+        if not state.closed:
+            self.check_task()
+            if state.conn.closed:
+                self._replace_broken()
+            return self._send(sql, params, **cursor_options)
+        if not self.autoconnect or cursor_options:
+            return self._send(sql, params, **cursor_options)
+        try:
+            self.connect()
+            cursor = self._send(sql, params)
+            self.close()
+            return cursor
+        except BaseException:
+            self.close()
+            raise
+
+    def _send(self, sql: str, params: Any, **cursor_options: Any) -> Any:
+        """Send a statement, and with it what opens the blocks that it is the first of."""
+        state = self._state
+        if cursor_options or state.closed:
+            return self._run(partial(self.cursor, **cursor_options), sql, params)
+        opening = unsent(state.transactions) if state.transactions else None
+        if opening and (opening[0].is_savepoint or not self.begins_together):
+            self._open_blocks()  # a failure would not tell whether a SAVEPOINT was reached
+            opening = None
+        elif opening and opening[0].is_tracked and not hasattr(state.conn, "server"):
+            self._learn_server(state.conn)
+        settings = self._limit_sql(sql)
+        if not (self.audited or acting.is_scoped()):
+            return self._run(state.conn.cursor, sql, params, opening, settings)
+        block = self._block
+        who = acting.now(audited=self.audited)
+        telling = acting.telling(who, block, state.conn, sql)
+        cursor = self._run(state.conn.cursor, sql, params, opening, settings + telling)
+        if telling and block is not None:
+            block.told = who
+        return cursor
+
+    def _limit_sql(self, sql: str) -> str:
+        """What tells the server the limit of ``time_limit``; it travels with the statement."""
+        connection = self._state.conn
+        until = limits.deadline()
+        if until == math.inf and not connection.is_limited:
+            return ""
+        status = connection.get_transaction_status()
+        if until == math.inf:
+            connection.is_limited = status != IDLE  # until the transaction ends
+            if status != IN_TRANSACTION or signals.subject(sql)[1] == NONE:
+                return ""
+            return "SET LOCAL statement_timeout TO DEFAULT;"
+        if status == IN_ERROR or sql is outcome.NUMBER or signals.subject(sql)[1] == NONE:
+            return ""
+        connection.is_limited = True
+        return f"SET LOCAL statement_timeout = {milliseconds(until - monotonic())};"
+
+    def _overdue_at(self, sql: str, now: float) -> float:
+        """When to cut the connection if the server has not answered; the end of a limit at once.
+
+        What ends a transaction is always sent, so that none is left open.
+        """
+        until = limits.deadline()
+        if until == math.inf:
+            return math.inf if self._deployers and self.is_deploying() else now + self._patience
+        if until <= now and sql is not outcome.NUMBER and signals.subject(sql)[1] != NONE:
+            raise StatementTimeout("The time limit was over before the statement; it was not sent.")
+        return max(until, now) + GRACE
+
+    def _run(
+        self,
+        make_cursor: Callable[[], Any],
+        sql: str,
+        params: Any,
+        opening: list[Transaction] | None = None,
+        limit_sql: str = "",
+    ) -> Any:
+        """Send a statement, in one round trip with BEGIN and SAVEPOINT of ``opening`` blocks."""
+        before = limit_sql
+        if opening:
+            before = "".join([f"{block.opening_sql};" for block in opening]) + limit_sql
+            mark(opening, sent=True)  # here, so that an interrupt leads to a needless ROLLBACK
+        inside = bool(opening) or self._status() in (IN_TRANSACTION, IN_ERROR)
+        cursor: Any = None
+        connection: Any = None
+        failure: BaseException | None = None
+        started = monotonic()
+        try:
+            cursor = make_cursor()
+            started = monotonic()
+            overdue_at = self._overdue_at(sql, started)
+            connection = cursor.connection
+            watchdog.watch(connection, overdue_at)
+            if sql.__class__ is CompiledSql:
+                compiled = cast("CompiledSql", sql)
+                execute_compiled(cursor, compiled, params, before, begins=bool(opening))
+            else:
+                cursor.execute(before + sql if before else sql, params or ())
+        except BaseException as error:
+            failure = error
+        was_cut = connection is not None and watchdog.clear(connection)
+        seconds = monotonic() - started
+        if isinstance(failure, Exception):
+            if was_cut and isinstance(failure, self.driver.Error):
+                failure = no_answer(seconds)
+            else:
+                failure = translate(failure, self.driver, connection or self._state.conn) or failure
+        if failure is not None:
+            _judge(failure, sql, connection, inside=inside)
+        if connection is None or isinstance(failure, InvalidValue):  # nothing was sent
+            mark(opening or (), sent=False)
+            raise failure or AssertionError
+        if opening:
+            if isinstance(failure, Exception) and is_idle(self._state.conn):
+                # A text that does not parse took its BEGIN down with it: let it fail inside.
+                mark(opening, sent=False)
+                self._open_blocks()
+                return self._run(make_cursor, sql, params, None, limit_sql)
+            for block in opening:
+                self._tell(block.opening_sql, None, 0.0, None)
+        elif limit_sql and _is_refused_in_block(failure) and is_idle(connection):
+            # VACUUM and its kin travel alone; only this side knows their limit.
+            return self._run(make_cursor, sql, params)
+        self._tell(sql, params, seconds, failure)
+        if failure is not None:
+            raise failure
+        return cursor
+
+    def _tell(self, sql: str, params: Any, seconds: float, failure: BaseException | None) -> None:
+        if sql is outcome.NUMBER or sql is outcome.SERVER:
+            return  # asked by us, not by the service
+        if _is_debugging(logging.DEBUG):
+            logger.debug("%.6fs %s", seconds, sql)  # never the parameters: they are data
+        signals.tell(sql, seconds, failure)
+        if self.query_hooks:
+            for hook in self.query_hooks:
+                hook(peewee.QueryEvent(sql, params, seconds, failure))
+
+    # -- what goes before -------------------------------------------------------------------
+
+    @property
+    def _block(self) -> Transaction | None:
+        """The innermost block that is open."""
+        block = self.top_transaction()
+        return block if isinstance(block, Transaction) else None
+
+    def _open_blocks(self) -> None:
+        for block in unsent(self._state.transactions):
+            block.sent = True
+            self._run(self._state.conn.cursor, block.opening_sql, None)
+
+    def _open_for_driver(self) -> None:
+        """Begin what waits to begin, and tell who acts, before the driver itself is used."""
+        self._open_blocks()
+        block = self._block
+        if not (self.audited or acting.is_scoped()) or block is None:
+            return
+        if acting.telling(acting.now(audited=self.audited), block, self._state.conn, ""):
+            self.statement("SELECT 1")
+
+    def _learn_server(self, connection: Any) -> None:
+        """Once for each connection, before its first transaction."""
+        row = None
+        try:
+            row = self._run(connection.cursor, outcome.SERVER, None).fetchone()
+        except ConnectionLost as error:
+            error.outcome = "not applied"  # the transaction did not begin
+            raise
+        except QueryError:
+            logger.debug("The server does not tell who it is.", exc_info=True)
+        connection.server = row[0] if row else None
+
+    def connection(self) -> Any:
+        """The driver's connection of this thread, inside the transaction that is running."""
+        if not self.is_closed():
+            self.check_task()
+            self._open_for_driver()
+        return super().connection()
+
+    def cursor(self, named_cursor: str | None = None) -> Any:
+        """A cursor of the driver, inside the transaction that is running."""
+        if not self.is_closed():
+            self.check_task()
+            self._open_for_driver()
+        return super().cursor(named_cursor)
+
+    def statement(self, sql: str) -> None:
+        """Run one statement without parameters on this thread's connection."""
+        self._send(sql, None)
+
+    def _status(self) -> int | None:
+        connection = self._state.conn
+        if connection is None or connection.closed:
+            return None
+        return int(connection.get_transaction_status())
