@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
-from typing import Any, cast
+from typing import Any
 
 from psycopg2.errorcodes import ACTIVE_SQL_TRANSACTION
 
@@ -201,9 +201,8 @@ class SendingDatabase(PooledDatabase):
             overdue_at = self._overdue_at(sql, started)
             connection = cursor.connection
             watchdog.watch(connection, overdue_at)
-            if sql.__class__ is CompiledSql:
-                compiled = cast("CompiledSql", sql)
-                execute_compiled(cursor, compiled, params, before, begins=bool(opening))
+            if isinstance(sql, CompiledSql):
+                execute_compiled(cursor, sql, params, before, begins=bool(opening))
             else:
                 cursor.execute(before + sql if before else sql, params or ())
         except BaseException as error:

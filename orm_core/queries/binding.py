@@ -34,7 +34,7 @@ from orm_core.models.payloads import checked, driver_value
 from orm_core.models.sealing import data_keys
 
 Convert: TypeAlias = Callable[[Any], Any]
-Bind: TypeAlias = Callable[[Mapping[str, Any] | Sequence[Any], Any], tuple[Any, ...]]
+Bind: TypeAlias = Callable[[Any, Any], tuple[Any, ...]]
 
 #: which values ``to_database`` answers as they are; ``{v}`` is the value, ``{f}`` the field
 _FITS: Final[dict[Any, str]] = {
@@ -57,6 +57,10 @@ class Binding:
     def key(self, name: str) -> None:
         """The parameter is the key that is handed over."""
         self._variables[name] = "key"
+
+    def whole(self, *names: str) -> None:
+        """The parameters share what is handed over as the payload."""
+        self._variables.update(dict.fromkeys(names, "payload"))
 
     def made(self, make: Callable[[], Any], *names: str) -> None:
         """The parameters share what ``make()`` answers."""

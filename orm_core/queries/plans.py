@@ -256,11 +256,14 @@ class _Marking:
         update: soft_delete.UpdateQuery[int] = soft_delete.UpdateQuery(model, changes)
         query = update.where(where)
         self._statement = Statement(query.returning(*returning) if returning else query)
+        binding = Binding()
+        binding.key(_KEY)
+        binding.whole(*times)
+        self._bind = binding.function(self._statement.keys, self._statement.constants)
 
     def rows(self, key: Any, moment: Any) -> Any:
         """Mark them; answers the driver's cursor."""
-        values = [key if one == _KEY else moment for one in self._statement.keys]
-        return self._statement.cursor(tuple(values))
+        return self._statement.cursor(self._bind(moment, key))
 
     def row(self, key: Any, moment: Any) -> Any:
         """Mark them; answers the first, or None."""
