@@ -25,6 +25,7 @@ from orm_core.database.drivers.protocol import ACTIVE, IDLE, IN_ERROR, IN_TRANSA
 from orm_core.database.events import NONE, signals
 from orm_core.database.limits import GRACE, milliseconds
 from orm_core.database.prepared import execute_compiled
+from orm_core.database.statements import masked
 from orm_core.database.transactions import Transaction, mark, unsent
 from orm_core.database.watchdog import watchdog
 from orm_core.errors import (
@@ -239,7 +240,7 @@ class SendingDatabase(PooledDatabase):
         if sql is outcome.NUMBER or sql is outcome.SERVER:
             return  # asked by us, not by the service
         if _is_debugging(logging.DEBUG):
-            logger.debug("%.6fs %s", seconds, sql)  # never the parameters: they are data
+            logger.debug("%.6fs %s", seconds, masked(sql))  # nor the parameters: they are data
         signals.tell(sql, seconds, failure)
         if self.query_hooks:
             for hook in self.query_hooks:

@@ -538,6 +538,18 @@ def test_no_value_of_a_row_shows_in_an_error(rollback_db, action):
     assert CANARY not in fails(action)
 
 
+def test_no_value_shows_in_the_log_of_statements(rollback_db, caplog):
+    caplog.set_level("DEBUG")
+    user(email=CANARY)
+    list(User.select().where(User.email == CANARY))
+    db.execute_sql("SELECT %s", [CANARY])
+    db.execute_sql(f"SELECT '{CANARY}', $${CANARY}$$, 4711 /* {CANARY} */")
+    fails(lambda: db.execute_sql(f"SELECT '{CANARY}'::int"))
+    assert "SELECT ?, ?, ? ?" in caplog.text
+    assert CANARY not in caplog.text
+    assert "4711" not in caplog.text
+
+
 @pytest.mark.parametrize("text", ["a\0b", "a\ud800b"])
 def test_raw_sql_refuses_what_a_text_cannot_carry(rollback_db, text):
     with pytest.raises(InvalidValue, match="no SQL was sent"):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orm_core.database.events import NONE, OTHER, Signals
-from orm_core.database.statements import OPERATIONS, describe
+from orm_core.database.statements import OPERATIONS, describe, masked
 
 TABLES = ("users", "sessions", "orders")
 
@@ -173,3 +173,39 @@ def test_a_long_statement_is_not_kept_in_memory():
     before = sys.getrefcount(sql)
     describe(sql)
     assert sys.getrefcount(sql) == before
+
+
+# -- masking --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sql", "shown"),
+    [
+        ('SELECT "t1"."c2" FROM "us1ers" AS "t1" WHERE ("t1"."a" = %s)', None),
+        ("SAVEPOINT sp_1", None),
+        ("SELECT $1, a1, b$2", None),
+        ("SELECT 'canary', 4711, -1.5e3, .5", "SELECT ?, ?, -?, ?"),
+        ("SELECT 'it''s canary', E'it\\'s canary', 'x\\'", "SELECT ?, ?, ?"),
+        ("SELECT B'01', U&'canary', date'2024-01-01'", "SELECT ?, U&?, date?"),
+        ("DO $$ canary $$", "DO ?"),
+        ("DO $a$ canary $$ canary $a$", "DO ?"),
+        ("SELECT a -- canary\n, b", "SELECT a ?\n, b"),
+        ("SELECT a /* canary /* x */ canary */ b", "SELECT a ? b"),
+        ("SELECT 'canary", "SELECT ?"),
+        ("SELECT $a$ canary", "SELECT ?"),
+        ("SELECT a /* canary", "SELECT a ?"),
+    ],
+)
+def test_a_masked_statement_shows_names_and_no_value(sql, shown):
+    assert masked(sql) == (sql if shown is None else shown)
+
+
+@given(st.text())
+def test_no_text_is_shown_however_it_is_quoted(text):
+    quoted = text.replace("'", "''")
+    assert masked(f"SELECT '{quoted}', a") == "SELECT ?, a"
+
+
+@given(st.text(max_size=200))
+def test_any_text_can_be_masked(sql):
+    assert isinstance(masked(sql), str)
