@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import secrets
+import shutil
 import signal
 import sys
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ from benchmarks.report import machine
 
 #: seconds for a case; one that takes longer hangs
 PATIENCE = 60
+FOLDER = "server"
 BEGIN = "<!-- figures: written by python -m benchmarks.reliability --docs -->"
 END = "<!-- /figures -->"
 PACKAGES = ("orm_core", "peewee", "SQLAlchemy", "psycopg2-binary", "psycopg", "psycopg_pool")
@@ -49,7 +51,7 @@ def verdict_of(name: str, case: str, process: ServerProcess) -> str:
 def _play(files: Cluster, name: str, case: str, answer: Any) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     logging.disable()
-    process = files.prepare(f"{name} {case}".replace("/", " "))
+    process = files.prepare(FOLDER)
     try:
         process.start()
         process.server.run(
@@ -83,6 +85,7 @@ def run(names: Iterable[str], cases: Iterable[str]) -> Verdicts:
                 play.join(5)
                 play.kill()
                 play.join()
+                shutil.rmtree(files.folder / FOLDER)
                 print(f"{case:35} {name:14} {found[name, case] or 'passed'}", flush=True)
     return found
 
