@@ -240,7 +240,7 @@ def answer_that_comes_late(stage: Stage) -> None:
 
 
 def hanging_connect(stage: Stage) -> None:
-    it = stage.open()
+    it = stage.open(timeout=LIMIT)
     stage.proxy.hang()
     try:
         found = in_time(it, lambda: it.one("SELECT 1"))
