@@ -55,7 +55,7 @@ def ask(database: Database, transaction_id: str, timeout: float) -> Outcome:
     while (left := deadline - time.monotonic()) > 0:
         try:
             with limits.time_limit(left):
-                answer = _look(database, *found.groups(), deadline)
+                answer = _look(database, found[1], found[2], found[3], deadline)
         except (ConnectionFailed, database.driver.Error):
             answer = None  # it may be restarting
         if answer is not None:
