@@ -158,10 +158,14 @@ class Database(SendingDatabase):
             state.ctx.remove(block)
         if state.transactions or state.closed:
             return
-        if not is_idle(state.conn):
+        if not self.is_at_rest():
             state.conn.close()
         if disconnect:
             self.close()
+
+    def is_at_rest(self) -> bool:
+        """Whether this thread's connection is as it should be between two blocks."""
+        return is_idle(self._state.conn)
 
     def savepoint(self) -> Transaction:
         """A block inside a running transaction."""

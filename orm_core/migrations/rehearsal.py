@@ -120,6 +120,10 @@ class _Stage(Watched):
             self._let_go()
         return None
 
+    def is_at_rest(self) -> bool:
+        """A file's block is over; the rehearsal's transaction goes on."""
+        return self._is_open or super().is_at_rest()
+
     def _let_go(self) -> None:
         """From here on everything stands."""
         if self._is_open:
