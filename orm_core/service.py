@@ -475,7 +475,7 @@ def _names(model: Any, payload: Any) -> tuple[Any, ...]:
     """The names of a payload, which make its shape."""
     if payload.__class__ is not dict and not isinstance(payload, Mapping):
         raise not_a_payload(model)
-    return tuple(payload)
+    return tuple(cast("Iterable[Any]", payload))
 
 
 def visibility(include_deleted: bool) -> Visibility:

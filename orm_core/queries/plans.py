@@ -272,8 +272,9 @@ class _Marking:
 
 def _apart(fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The plain columns, and the encrypted ones."""
-    secrets = {name: one for name, one in fields.items() if isinstance(one, EncryptedField)}
-    return {name: one for name, one in fields.items() if name not in secrets}, secrets
+    names = {name for name, one in fields.items() if isinstance(one, EncryptedField)}
+    plain = {name: one for name, one in fields.items() if name not in names}
+    return plain, {name: fields[name] for name in fields if name in names}
 
 
 def _have_owners(fields: Iterable[Any]) -> bool:
