@@ -10,6 +10,7 @@ from orm_core.database.database import Database
 from orm_core.errors import MigrationError, QueryError
 from orm_core.migrations import catalog, questions
 from orm_core.migrations.answers import Answers, Renames
+from orm_core.migrations.bound_names import BoundNames
 from orm_core.migrations.catalog import Catalog
 from orm_core.migrations.diff import Phase, Step, diff
 from orm_core.migrations.expand import Expansion, Ways
@@ -42,12 +43,18 @@ class Author:
     """Works, where it must, on a copy of the files' schema, which it changes as it goes."""
 
     def __init__(
-        self, copy: Callable[[], Database], start: Catalog, goal: Catalog, answers: Answers
+        self,
+        copy: Callable[[], Database],
+        start: Catalog,
+        goal: Catalog,
+        answers: Answers,
+        bound: BoundNames,
     ) -> None:
         self._copy = copy
         self.start = start
         self.goal = goal
         self.answers = answers
+        self._bound = bound
         self.losses: list[str] = []
 
     @cached_property
@@ -106,6 +113,7 @@ class Author:
         current = self.start
         asked = Renames(self.answers.renames, self.goal)
         while (rename := asked.next(current)) is not None:
+            self._bound.refuse(rename)
             made.append(rename)
             current = self._run(rename.up)
         follow = followers(current, self.goal)
@@ -118,6 +126,7 @@ class Author:
         current = self.start
         asked = Renames(self.answers.renames, self.goal)
         while (rename := asked.next(current)) is not None:
+            self._bound.refuse(rename)
             current = self._run(expansion.take(rename, current))
         for rename in followers(current, self.goal):
             self._run(expansion.take(replace(rename, words=""), current))

@@ -13,12 +13,14 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from orm_core.database.database import Database
 from orm_core.migrations import catalog, runner
 from orm_core.migrations.answers import Answers
+from orm_core.migrations.bound_names import BoundNames
 from orm_core.migrations.drafts import CONCURRENTLY, Author, Draft
 from orm_core.migrations.files import MigrationFile, file_name, names_in, next_number
 from orm_core.migrations.goal import goal
@@ -57,7 +59,9 @@ def propose(
         wanted = goal(server, files, start, models)
         if start == wanted:
             return None
-        author = Author(lambda: stack.enter_context(_copy(server, files)), start, wanted, answers)
+        copy = partial(_copy, server, files)
+        bound = BoundNames(models)
+        author = Author(lambda: stack.enter_context(copy()), start, wanted, answers, bound)
         drafts = author.drafts()
         proposal = _files(drafts, author.losses, folder, name, owners)
         prove(files, proposal.files, start, wanted)
