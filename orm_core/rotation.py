@@ -21,6 +21,7 @@ from orm_core import peewee_facade as peewee
 from orm_core.crypto.data_key import OWNER
 from orm_core.crypto.in_use import index_keys, key_ring
 from orm_core.crypto.secret import Secret
+from orm_core.database.database import Database
 from orm_core.errors import (
     DuplicateKey,
     InvalidValue,
@@ -116,24 +117,30 @@ def _all_seen(model: Any) -> list[_Encrypted]:
     return found
 
 
-def status(models: Iterable[Any]) -> list[KeyUse]:
-    """Count the rows of each encrypted column, and of each blind index, by key."""
+def status(models: Iterable[Any], *, database: Database | None = None) -> list[KeyUse]:
+    """Count the rows of each encrypted column, and of each blind index, by key.
+
+    ``database`` counts through another pool than that of the models.
+    """
     uses: list[KeyUse] = []
     for model in models:
         for secret in _all_seen(model):
             _, iv, _, *index = secret.columns
-            uses += _key_uses(secret, iv, LEGACY)
+            uses += _key_uses(secret, iv, LEGACY, database)
             for part in index:
-                uses += _key_uses(secret, part, MISSING)
+                uses += _key_uses(secret, part, MISSING, database)
     return uses
 
 
-def _key_uses(secret: _Encrypted, part: Any, absent: str) -> list[KeyUse]:
+def _key_uses(
+    secret: _Encrypted, part: Any, absent: str, database: Database | None
+) -> list[KeyUse]:
     key: Any = fn.coalesce(fn.nullif(_key_of(part), ""), absent)
     query = secret.model.select(key.coerce(False), fn.count(SQL("*"))).with_deleted()
     query = query.where(secret.is_null(False)).group_by(SQL("1")).order_by(SQL("1"))
     table, _ = secret.place
-    return [KeyUse(table, part.column_name, found, rows) for found, rows in query.tuples()]
+    counted = query.tuples().execute(database or secret.model._meta.database)
+    return [KeyUse(table, part.column_name, found, rows) for found, rows in counted]
 
 
 def check(models: Iterable[Any], *, batch: int = BATCH) -> Report:

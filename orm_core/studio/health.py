@@ -6,21 +6,22 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from orm_core import peewee_facade as peewee
-from orm_core.crypto.in_use import key_ring
+from orm_core import rotation
+from orm_core.crypto.data_key import OWNER
+from orm_core.crypto.in_use import index_keys, key_ring
+from orm_core.crypto.keys import Keys
 from orm_core.database.database import Database
 from orm_core.errors import KeyRingError, OrmCoreError
 from orm_core.migrations import runner
 from orm_core.migrations.files import names_in
 from orm_core.migrations.statements import statements
-from orm_core.models.encrypted import EncryptedField
-from orm_core.studio.reader import reader_rows
-from orm_core.studio.tables import Column, Table, Tables
+from orm_core.studio.tables import Table, Tables
 
 DRIFT_SECONDS: Final = 120
 
@@ -145,7 +146,7 @@ def drift(url: str | None, folder: Path) -> Drift:
 
 @dataclass(frozen=True, slots=True)
 class KeyUse:
-    """How many values of a column a key sealed; ``rows`` None when counting took too long."""
+    """How many values of a column a key sealed; ``rows`` None when they could not be counted."""
 
     table: str
     column: str
@@ -156,43 +157,37 @@ class KeyUse:
 
 
 def keys(reader: Database, tables: Tables) -> list[KeyUse]:
-    """Which keys sealed the values of each encrypted column, from the keys' ids alone."""
-    return [
-        use
-        for table in tables
-        for column in table.columns
-        if _is_sealed(column)
-        for use in _keys_of(reader, table, column.field)
-    ]
+    """Which keys sealed the values of each encrypted column and blind index."""
+    return [use for table in tables for use in _keys_of(reader, table)]
 
 
-def _is_sealed(column: Column) -> bool:
-    return isinstance(column.field, EncryptedField)
-
-
-def _keys_of(reader: Database, table: Table, field: Any) -> list[KeyUse]:
-    key_id = peewee.fn.split_part(field.iv_field, ".", 2)
-    key_id = key_id.coerce(False)
-    query = table.model.select(key_id.alias("c0"), peewee.fn.count(peewee.SQL("*")).alias("c1"))
-    query = query.where(field.is_null(False)).group_by(key_id)
-    query = query.with_deleted() if table.is_soft else query
+def _keys_of(reader: Database, table: Table) -> list[KeyUse]:
+    secrets = rotation.secrets_of(table.model)
+    indexes = {part.column_name for secret in secrets for part in secret.columns[3:]}
     try:
-        found = reader_rows(reader, query)
+        return [
+            KeyUse(
+                table.name,
+                column,
+                key,
+                rows,
+                _state(key, index_keys if column in indexes else key_ring),
+            )
+            for _, column, key, rows in rotation.status([table.model], database=reader)
+        ]
     except OrmCoreError:
-        return [KeyUse(table.name, field.column_name, "", None, "unknown")]
-    return [
-        KeyUse(table.name, field.column_name, one or "earlier system", count, _state(one))
-        for one, count in sorted(found)
-    ]
+        return [KeyUse(table.name, one.column_name, "", None, "unknown") for one in secrets]
 
 
-def _state(key_id: str) -> str:
+def _state(key_id: str, ring_in_use: Callable[[], Keys]) -> str:
+    if key_id == OWNER:
+        return "seals"
     try:
-        ring = key_ring()
+        ring = ring_in_use()
     except KeyRingError:
         return "unknown"
-    if not key_id:
+    if key_id in (rotation.LEGACY, rotation.MISSING):
         return "opens"
     if key_id not in ring:
         return "missing"
-    return "seals" if key_id == ring.sealing_id else "opens"
+    return "seals" if key_id == ring.first_id else "opens"

@@ -22,9 +22,13 @@ from orm_core import (
     BaseModel,
     ConfigurationError,
     Domain,
+    EncryptedTextField,
     ForeignKeyField,
+    IndexKeys,
     KeyRing,
     Registry,
+    Secret,
+    use_index_keys,
     use_key_ring,
 )
 from orm_core.cli import main
@@ -41,7 +45,7 @@ def test_the_dashboard_shows_queries_pool_server_keys_and_activity(look):
     look.studio.sampler.take()
     page = words(look.get("/-/dashboard"))
     for text in ("Queries by table and operation", "users select", "of 10 connections", "PostgreSQL",
-                 "sessions.provider_access_token k1", "in use"):  # fmt: skip
+                 "sessions.provider_access_token_iv k1", "in use"):  # fmt: skip
         assert text in page, text
 
 
@@ -49,6 +53,28 @@ def test_a_key_that_is_not_in_the_ring_is_told(look):
     new_session()
     use_key_ring(KeyRing.parse(KeyRing.generate("k9")))
     assert "key is missing" in words(look.get("/-/dashboard"))
+
+
+def test_data_keys_and_blind_indexes_are_told_too(clone_db):
+    class Guest(BaseModel):
+        code = EncryptedTextField(blind_index=True, owner="self")
+
+    registry = Registry()
+    registry.register(Domain("guests", models=(Guest,)))
+    use_key_ring(KeyRing.parse(KeyRing.generate("k1")))
+    use_index_keys(IndexKeys.parse(IndexKeys.generate("i1")))
+    try:
+        clone_db.create_tables(registry.models)
+        Guest.create(code=Secret("1234"))
+        found = health.keys(clone_db, Tables(registry))
+        assert {(one.column, one.key, one.state) for one in found} == {
+            ("code_iv", "@owner", "seals"),
+            ("code_index", "i1", "seals"),
+            ("wrapped_iv", "k1", "seals"),
+        }
+    finally:
+        use_key_ring(None)
+        use_index_keys(None)
 
 
 PAGE = """
