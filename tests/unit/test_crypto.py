@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from orm_core import KeyRing, KeyRingError, Secret, SecretUnreadable
+from orm_core import KeyRing, KeyRingError, Secret, SecretJSON, SecretUnreadable
 from orm_core.crypto.keys import _is_weak
 from orm_core.crypto.ring import Sealed
 
@@ -567,6 +567,13 @@ def test_a_secret_is_masked_in_logs(caplog):
 def test_a_secret_is_masked_in_tracebacks():
     error = ValueError(Secret(CANARY))
     assert CANARY not in everything_shown_by(error)
+
+
+@pytest.mark.parametrize("secret", [Secret(CANARY), SecretJSON({"pin": CANARY})], ids=repr)
+@pytest.mark.parametrize("ask", ["__getstate__", "__reduce__"])
+def test_a_secret_has_no_state_for_other_serializers(secret, ask):
+    with pytest.raises(TypeError, match="pickled"):
+        getattr(secret, ask)()
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
