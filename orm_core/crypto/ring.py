@@ -139,6 +139,7 @@ def _additional_data(key_id: str, context: Iterable[str]) -> bytes:
 # By key id, for the life of the process: a ring that is read anew goes on counting. Taking the
 # next number is one step of the interpreter, so no lock can be left held by a fork.
 _seals: dict[str, count[int]] = {}
+os.register_at_fork(after_in_child=_seals.clear)  # the parent counts its own
 
 
 def seals() -> dict[str, int]:

@@ -277,6 +277,18 @@ def test_a_ring_that_is_read_anew_goes_on_counting():
     assert seals()[name] == 3
 
 
+def test_a_forked_process_counts_its_own_seals():
+    name = os.urandom(3).hex()
+    keys = KeyRing.parse(f"{name}:{KEY_1}")
+    keys.seal("token", HERE)
+    child = os.fork()
+    if not child:
+        keys.seal("token", HERE)
+        os._exit(seals()[name])
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert seals()[name] == 1
+
+
 def test_a_key_warns_at_2_to_the_31_and_is_refused_after_2_to_the_32(monkeypatch, caplog):
     name = os.urandom(3).hex()
     keys = KeyRing.parse(f"{name}:{KEY_1}")
