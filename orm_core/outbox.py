@@ -24,8 +24,8 @@ from __future__ import annotations
 # pyright: reportUnnecessaryIsInstance=false, reportAssignmentType=false
 import logging
 from collections.abc import Callable
-from datetime import timedelta
-from typing import Any, Final, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Final, NamedTuple
 
 from orm_core.database.connection import db
 from orm_core.errors import InvalidValue, TransactionError
@@ -48,18 +48,18 @@ class Outbox(BaseModel):
     """
 
     id = BigAutoField(primary_key=True)  # type: ignore[assignment]
-    topic = TextField()
-    key = TextField(null=True)
-    payload = JSONField()
-    attempts = IntegerField(default=0)
-    due_at = DateTimeField(null=True, default=utcnow, index=True)
-    delivered_at = DateTimeField(null=True)
-    error = TextField(null=True)
+    topic: TextField[str] = TextField()
+    key: TextField[str | None] = TextField(null=True)
+    payload: JSONField[Any, Any] = JSONField()
+    attempts: IntegerField[int] = IntegerField(default=0)
+    due_at: DateTimeField[datetime | None] = DateTimeField(null=True, default=utcnow, index=True)
+    delivered_at: DateTimeField[datetime | None] = DateTimeField(null=True)
+    error: TextField[str | None] = TextField(null=True)
     deleted_at = None
 
     class Meta:
         table_name = "outbox"
-        indexes = ((("key", "id"), False),)
+        indexes: ClassVar[Any] = ((("key", "id"), False),)
 
 
 domain: Domain = Domain("outbox", models=(Outbox,))

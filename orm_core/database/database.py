@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ContextDecorator
 from types import TracebackType
+from typing import Any
 
 from orm_core.database import outcome
 from orm_core.database.drivers.protocol import IN_ERROR, IN_TRANSACTION
@@ -24,7 +25,7 @@ class ManualCommit(ContextDecorator):
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connected_here = False
-        self.task = current_task()
+        self.task: Any = current_task()
 
     def _recreate_cm(self) -> ManualCommit:
         return ManualCommit(self._database)

@@ -12,7 +12,7 @@ from __future__ import annotations
 # pyright: reportUnnecessaryIsInstance=false
 import math
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ GRACE: Final = 1.0
 _deadline: ContextVar[float] = ContextVar("orm_core_deadline", default=math.inf)
 
 #: the same, at the price of a look-up
-deadline = _deadline.get
+deadline: Callable[[], float] = _deadline.get
 
 
 @contextmanager

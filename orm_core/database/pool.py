@@ -81,11 +81,11 @@ class _Place:
     def __init__(self) -> None:
         self.connection: Any = None
         self.poller: Any = None
-        self.expires_at = math.inf
-        self.is_retired = False
-        self.idle_since = 0.0
+        self.expires_at: float = math.inf
+        self.is_retired: bool = False
+        self.idle_since: float = 0.0
         #: since when it is held
-        self.since = 0.0
+        self.since: float = 0.0
         self.thread: threading.Thread
         self.site: str | None = None
 
@@ -113,12 +113,12 @@ class Lease:
 
     def __init__(self, pool: Pool) -> None:
         self.place: _Place | None = None
-        self.pool = pool
-        self.thread = _this_thread()
-        self.site = call_site() if pool.options.debug else None
+        self.pool: Pool = pool
+        self.thread: threading.Thread = _this_thread()
+        self.site: str | None = call_site() if pool.options.debug else None
         #: set when a place is handed over, or refused, to one who waits
         self.ready: threading.Event | None = None
-        self.is_refused = False
+        self.is_refused: bool = False
         self._lost = pool.lost
 
     @property

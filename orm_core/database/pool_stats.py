@@ -72,10 +72,10 @@ class Tally:
         self.opened = 0
         self.taken = 0
         self.timeouts = 0
-        self.waited = 0.0
-        self.longest_wait = 0.0
+        self.waited: float = 0.0
+        self.longest_wait: float = 0.0
         self.closed: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
-        self.wait_counts = [0] * (len(WAIT_BUCKETS) + 1)
+        self.wait_counts: list[int] = [0] * (len(WAIT_BUCKETS) + 1)
 
     def add_wait(self, seconds: float) -> None:
         """Somebody queued for so long."""

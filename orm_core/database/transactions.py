@@ -75,7 +75,7 @@ class Transaction(ContextDecorator):
         self._is_doomed = False
         self._outcome: Outcome = "not applied"
         #: whether ``commit()`` was called inside, so that it can't be undone as a whole
-        self.has_committed = False
+        self.has_committed: bool = False
         #: whether its BEGIN or SAVEPOINT is under way
         self.sent: bool = False
         #: who acts, as the server was told last in this block; None when it was told nothing

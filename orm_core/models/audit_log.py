@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from orm_core.models.base import BaseModel
 from orm_core.models.fields import (
@@ -33,25 +33,27 @@ class AuditEntry(BaseModel):
     updated_at = None  # type: ignore[assignment]  # pyright: ignore
     deleted_at = None  # pyright: ignore
 
-    table_name = TextField()
-    row_id = TextField(null=True)
-    operation = TextField()
-    old = JSONField(dict[str, Any], null=True)
-    new = JSONField(dict[str, Any], null=True)
-    masked = ArrayField(TextField(), null=True)
-    actor = TextField(null=True)
-    role = TextField(server_default="SESSION_USER")
-    request_id = TextField(null=True)
-    transaction_id = BigIntegerField(server_default="pg_current_xact_id()::text::bigint")
+    table_name: TextField[str] = TextField()
+    row_id: TextField[str | None] = TextField(null=True)
+    operation: TextField[str] = TextField()
+    old: JSONField[dict[str, Any], dict[str, Any] | None] = JSONField(dict[str, Any], null=True)
+    new: JSONField[dict[str, Any], dict[str, Any] | None] = JSONField(dict[str, Any], null=True)
+    masked: ArrayField[list[str], list[str] | None] = ArrayField(TextField(), null=True)
+    actor: TextField[str | None] = TextField(null=True)
+    role: TextField[str] = TextField(server_default="SESSION_USER")
+    request_id: TextField[str | None] = TextField(null=True)
+    transaction_id: BigIntegerField[int] = BigIntegerField(
+        server_default="pg_current_xact_id()::text::bigint"
+    )
     started_at: DateTimeField[datetime] = DateTimeField(server_default="now()")
     recorded_at: DateTimeField[datetime] = DateTimeField(server_default="clock_timestamp()")
-    position = BigIntegerField(null=True)
-    previous_hash = TextField(null=True)
-    hash = TextField(null=True)
+    position: BigIntegerField[int | None] = BigIntegerField(null=True)
+    previous_hash: TextField[str | None] = TextField(null=True)
+    hash: TextField[str | None] = TextField(null=True)
 
     class Meta:
         table_name = "audit_log"
-        indexes = ((("table_name", "row_id"), False),)
+        indexes: ClassVar[Any] = ((("table_name", "row_id"), False),)
         audit = "trail"
 
 

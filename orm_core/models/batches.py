@@ -83,7 +83,7 @@ class Column:
         self.field = field
         self.values = values
         kinds = set(map(type, values))
-        self.has_null = NoneType in kinds
+        self.has_null: bool = NoneType in kinds
         kinds.discard(NoneType)
         #: the type of all values; of one of them, when there are several
         self.kind: type = kinds.pop() if kinds else str

@@ -158,7 +158,9 @@ class Statement:
         self.keys: list[str | int] = [
             self.slots[place].name if place in self.slots else place for place in places
         ]
-        self.constants = {place: one for place, one in places.items() if place not in self.slots}
+        self.constants: dict[int, Any] = {
+            place: one for place, one in places.items() if place not in self.slots
+        }
         self._query = query
 
     @property

@@ -193,7 +193,7 @@ def test_an_outcome_that_stays_unknown_is_repeated_only_where_that_does_no_harm(
             add("a")
         if len(tried) == 1:
             # Another server, as after a failover.
-            db.connection().server = "1.00000001"
+            db.connection().server = "1.00000001.5"
             once(way, before_commit_is_answered)
 
     if idempotent:
