@@ -20,10 +20,13 @@ from orm_core import (
     PoolTimeout,
     StaleTransaction,
     StatementTimeout,
+    acting_as,
     aio,
     db,
     initialize_db,
+    row_scope,
     run_transaction,
+    setting,
     time_limit,
     transaction,
 )
@@ -103,6 +106,32 @@ def test_errors_come_through(clone_db):
 
 def _raise(error: BaseException) -> None:
     raise error
+
+
+def test_who_acts_and_whose_rows_hold_in_calls_and_transactions(small_pool, monkeypatch):
+    monkeypatch.setattr(db, "audited", True)
+
+    def told() -> tuple[Any, ...]:
+        actor = "nullif(current_setting('orm_core.actor', true), '')"
+        sql = f"WITH one AS (SELECT 1) SELECT {actor}, {setting('tenant')}"
+        row: tuple[Any, ...] = db.execute_sql(sql).fetchone()
+        return row
+
+    async def request(number: int) -> None:
+        with acting_as(f"user:{number}"), row_scope(tenant=number):
+            assert await aio.run(told) == (f"user:{number}", str(number))
+            async with aio.transaction() as tx:
+                assert await aio.run(told) == (f"user:{number}", str(number))
+                with acting_as("job"), row_scope(tenant=number + 100):
+                    assert await tx.run(told) == ("job", str(number + 100))
+                assert await aio.run(told) == (f"user:{number}", str(number))
+        assert await aio.run(told) == (None, None)
+
+    async def work() -> None:
+        await aio.run(told)
+        await asyncio.gather(*[request(number) for number in range(6)])
+
+    go(work())
 
 
 def test_a_time_limit_is_in_force_in_the_call(clone_db):

@@ -17,6 +17,7 @@ from orm_core import (
     Registry,
     Secret,
     TextField,
+    acting_as,
     db,
     initialize_db,
     use_key_ring,
@@ -183,4 +184,20 @@ def test_a_secret_stays_out_of_the_trail_while_a_copy_of_it_is_kept_beside(serve
         assert [masked for _, masked in found] == [sorted(both[3:]), sorted(both[:3]), None, both]
     finally:
         use_key_ring(None)
+        live.close_all()
+
+
+def test_who_acts_around_migrations_is_told_for_the_rows_that_they_change(server, tmp_path, url):
+    live = initialize_db(url)
+    try:
+        files, _ = library(live, tmp_path, True, books())
+        files.generate("one")
+        files.apply()
+        execute(live, "INSERT INTO books (title) VALUES ('old')")
+        files.write_backfill("books", "title = 'new'", "title = 'old'")
+        with acting_as("deploy:7", request_id="r1"):
+            files.apply()
+        found = live.execute_sql("SELECT operation, actor, request_id FROM audit_log ORDER BY id")
+        assert list(found) == [("insert", None, None), ("update", "deploy:7", "r1")]
+    finally:
         live.close_all()
