@@ -210,6 +210,11 @@ def test_nobody_sets_a_version_by_hand(account):
         ).execute()
 
 
+def test_a_new_row_may_bring_its_version(account):
+    copied = AccountsService.create({"name": "copied", "version": 7})
+    assert AccountsService.update(copied.id, {"amount": 1, "version": 7}).version == 8
+
+
 @pytest.mark.parametrize("write", ["delete_instance", "hard_delete_instance"])
 def test_a_stale_row_is_not_deleted(account, write):
     entry = EntriesService.create({"account": account, "text": "kept"})
