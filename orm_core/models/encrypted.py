@@ -74,6 +74,15 @@ class EncryptedField(CheckedField[S, G]):
                 f"{type(self).__name__}: the stored value differs each time it is encrypted; index "
                 "it with blind_index=True."
             )
+        default = self.default
+        is_constant = default is not None and not callable(default)
+        if self.server_default or self.generated or (is_constant and not self.holds(default)):
+            raise RegistryError(
+                f"{type(self).__name__}: the server can't encrypt; give a default of "
+                f"{self.secret_class.__name__}, or a function that answers one."
+            )
+        if is_constant:
+            self.default: Any = lambda: default  # Python's only, as it is sealed for each row
 
     @property
     def iv_field(self) -> Any:

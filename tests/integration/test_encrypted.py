@@ -26,8 +26,10 @@ from orm_core import (
     KeyRingError,
     NotNullViolation,
     OrmCoreError,
+    RegistryError,
     Secret,
     SecretUnreadable,
+    Service,
     TextField,
     db,
     use_key_ring,
@@ -851,3 +853,45 @@ def test_a_secret_is_not_sealed_for_a_row_without_an_id(rollback_db):
         with statements() as sent, pytest.raises(OrmCoreError):
             Numbered.insert(body=Secret(CANARY), **key).execute()
         assert sent == []
+
+
+# -- defaults ---------------------------------------------------------------------------------
+
+
+class Door(BaseModel):
+    name = TextField()
+    code = EncryptedTextField(default=Secret("0000"))
+    spare = EncryptedTextField(null=True, default=lambda: Secret("1111"))
+
+    class Meta:
+        table_name = "encrypted_doors"
+
+
+class DoorsService(Service[Door]):
+    """Doors."""
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Door.create(name="a"),
+        lambda: DoorsService.create({"name": "a"}),
+        lambda: DoorsService.create_many([{"name": "a"}]),
+        lambda: Door.insert(name="a").execute(),
+        lambda: Door.bulk_create([Door(name="a")]),
+    ],
+)
+def test_a_default_is_sealed_and_in_no_schema(rollback_db, make):
+    rollback_db.create_tables([Door])
+    make()
+    door = Door.get()
+    assert (door.code.reveal(), door.spare.reveal()) == ("0000", "1111")
+    sql = "SELECT column_default FROM information_schema.columns WHERE table_name = %s"
+    found = rollback_db.execute_sql(sql, ("encrypted_doors",)).fetchall()
+    assert not [default for (default,) in found if "0000" in (default or "")]
+
+
+@pytest.mark.parametrize("option", ["server_default", "generated", "default"])
+def test_what_would_be_stored_unencrypted_is_no_default(option):
+    with pytest.raises(RegistryError, match="the server can't encrypt"):
+        EncryptedTextField(**{option: "'plain'"})
