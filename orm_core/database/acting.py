@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from orm_core.database.drivers.protocol import IDLE, IN_ERROR
+from orm_core.database.plain_functions import block
 from orm_core.errors import InvalidValue
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ _now: ContextVar[Acting] = ContextVar("orm_core.acting", default=NOBODY)
 _scope_names: dict[str, None] = {}
 
 
-@contextmanager
+@block
 def acting_as(actor: str | None, *, request_id: str | None = None) -> Generator[None]:
     """Name who acts inside the block, on this thread or in this task, for the audit trail.
 

@@ -13,6 +13,7 @@ from orm_core.database import deploy_lock, drivers, limits
 from orm_core.database.drivers.protocol import Driver
 from orm_core.database.limits import GRACE, Limits
 from orm_core.database.opening import open_in_time
+from orm_core.database.plain_functions import F, check_plain
 from orm_core.database.pool import PATIENCE, Lease, Pool, PoolOptions, Reset
 from orm_core.database.pool_stats import PoolStats
 from orm_core.database.tasks import current_task, is_running
@@ -28,6 +29,11 @@ _databases: weakref.WeakSet[PooledDatabase] = weakref.WeakSet()
 
 class _ConnectionContext(peewee.ConnectionContext):
     """Leaves the connection to the transaction that is around it, if there is one."""
+
+    def __call__(self, fn: F) -> F:
+        check_plain(fn, "This decorator")
+        decorated: F = super().__call__(fn)
+        return decorated
 
     def __enter__(self) -> None:
         was_closed = self.db.is_closed()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ContextDecorator
 from types import TracebackType
 from typing import Any
 
 from orm_core.database import outcome
 from orm_core.database.drivers.protocol import IN_ERROR, IN_TRANSACTION
+from orm_core.database.plain_functions import PlainDecorator
 from orm_core.database.sending import SendingDatabase, is_idle
 from orm_core.database.tasks import current_task
 from orm_core.database.transactions import Isolation, Transaction, mark, unsent
@@ -19,7 +19,7 @@ from orm_core.errors import (
 )
 
 
-class ManualCommit(ContextDecorator):
+class ManualCommit(PlainDecorator):
     """A block in which the caller sends BEGIN and COMMIT; what is open at its end is rolled back."""
 
     def __init__(self, database: Database) -> None:

@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
+from orm_core.database.plain_functions import block
 from orm_core.errors import InvalidValue
 
 #: seconds that the server has, after a limit, to say that it ended the statement
@@ -31,7 +31,7 @@ _deadline: ContextVar[float] = ContextVar("orm_core_deadline", default=math.inf)
 deadline: Callable[[], float] = _deadline.get
 
 
-@contextmanager
+@block
 def time_limit(seconds: float) -> Generator[None]:
     """All calls of the database in the block must be over within ``seconds`` of its begin.
 

@@ -26,6 +26,7 @@ from typing import Final, TypeVar
 from orm_core.database.connection import db
 from orm_core.database.database import Database
 from orm_core.database.limits import deadline
+from orm_core.database.plain_functions import check_plain
 from orm_core.database.transactions import Isolation, Transaction
 from orm_core.errors import (
     CommitUnknown,
@@ -77,8 +78,7 @@ def run_transaction(
     The error of the last attempt carries their number as ``attempts``. Raises ``TransactionError``
     inside a running transaction, as that one would have to be run again as a whole.
     """
-    if not callable(fn):
-        raise InvalidValue("run_transaction() takes a function of tx.")
+    check_plain(fn, "run_transaction()")
     if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
         raise InvalidValue("attempts must be a whole number, 1 or more.")
     target = database or db

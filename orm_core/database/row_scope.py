@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
-from contextlib import contextmanager
 from typing import Any, Final
 from uuid import UUID
 
 from orm_core.database import acting
+from orm_core.database.plain_functions import block
 from orm_core.errors import InvalidValue
 
 _NAME: Final = re.compile(r"[a-z_][a-z0-9_]{0,39}")
@@ -39,7 +39,7 @@ def setting(name: str) -> str:
     return f"nullif(current_setting('{acting.SCOPE}.{name}', true), '')"
 
 
-@contextmanager
+@block
 def row_scope(**settings: str | int | UUID) -> Generator[None]:
     """Set what policies ask for, inside the block, on this thread or in this task.
 

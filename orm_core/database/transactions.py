@@ -17,11 +17,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ContextDecorator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from orm_core.database.acting import UNKNOWN, Acting
+from orm_core.database.plain_functions import PlainDecorator, check_plain
 from orm_core.database.tasks import current_task
 from orm_core.errors import (
     CommitUnknown,
@@ -41,7 +41,7 @@ Isolation: TypeAlias = Literal["read committed", "repeatable read", "serializabl
 _ISOLATION_LEVELS = ("read committed", "repeatable read", "serializable")
 
 
-class Transaction(ContextDecorator):
+class Transaction(PlainDecorator):
     """One transaction or, inside another, one savepoint; made by ``transaction()``.
 
     Usable once as a context manager, any number of times as a decorator.
@@ -140,9 +140,11 @@ class Transaction(ContextDecorator):
         """Call ``callback`` once everything is committed, in the order of the calls.
 
         Never called when this block, or a block around it, is rolled back. An exception in it
-        is logged, as the transaction stands by then.
+        is logged, as the transaction stands by then. Raises ``InvalidValue`` for what is no plain
+        function.
         """
         self.check()
+        check_plain(callback, "on_commit()")
         self._callbacks.append(callback)
 
     def rollback(self, begin: bool = True) -> None:
