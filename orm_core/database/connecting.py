@@ -17,6 +17,7 @@ from orm_core.database.plain_functions import F, check_plain
 from orm_core.database.pool import PATIENCE, Lease, Pool, PoolOptions, Reset
 from orm_core.database.pool_stats import PoolStats
 from orm_core.database.tasks import current_task, is_running
+from orm_core.database.transactions import disown
 from orm_core.errors import (
     ConfigurationError,
     ConnectionInUse,
@@ -257,6 +258,7 @@ def _after_fork_in_child() -> None:
     database: Any
     # A child that used the parent's sockets would mix both their sessions.
     for database in list(_databases):
+        disown(database._state.transactions)
         database._state.reset()
         database._state.lease = None
         database._deployers.clear()

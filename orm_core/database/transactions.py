@@ -71,6 +71,8 @@ class Transaction(PlainDecorator):
         self._connected_here = False
         self._callbacks: list[Callable[[], object]] = []
         self._open = False
+        #: whether this process was forked inside it
+        self._is_parents = False
         #: whether a block inside could not be undone, so that nothing may be committed
         self._is_doomed = False
         self._outcome: Outcome = "not applied"
@@ -132,6 +134,11 @@ class Transaction(PlainDecorator):
             raise StaleTransaction(
                 "This tx belongs to another thread; a transaction is used by the thread that "
                 "began it. Begin one here: with transaction() as tx."
+            )
+        if self._is_parents:
+            raise StaleTransaction(
+                "This tx belongs to the process that this one was forked from. Begin one here: with "
+                "transaction() as tx."
             )
         if database is not None and database is not self._database:
             raise StaleTransaction("This tx belongs to another database than the model.")
@@ -380,6 +387,13 @@ def _aborted(kind: str) -> TransactionAborted:
         "nothing of it: all was rolled back. Let the error out, or put the statement that may "
         "fail in a block of its own: with transaction()."
     )
+
+
+def disown(blocks: Iterable[Any]) -> None:
+    """In a forked child: the blocks are its parent's."""
+    for block in blocks:
+        if isinstance(block, Transaction):
+            block._is_parents = True
 
 
 def mark(blocks: Iterable[Transaction], *, sent: bool) -> None:

@@ -16,7 +16,7 @@ import pytest
 from concurrency import DEADLINE, in_child, threads, until
 
 from domains.orders import Order
-from domains.users import User
+from domains.users import User, UsersService
 from orm_core import (
     ConnectionFailed,
     ConnectionLost,
@@ -24,7 +24,9 @@ from orm_core import (
     OrmCoreError,
     PoolClosed,
     PoolTimeout,
+    StaleTransaction,
     StatementTimeout,
+    Transaction,
     close_db,
     connect_db,
     db,
@@ -833,6 +835,32 @@ def test_a_fork_inside_a_transaction_leaves_the_parents_transaction_alone(clone_
         assert in_child(lambda: insert("child")) == 1
         assert [user.email for user in User.select().order_by(User.email)] == ["child", "parent"]
     assert User.select().count() == 2
+
+
+@forks
+def test_a_forked_child_is_refused_the_tx_of_its_parent(clone_db):
+    def use(tx: Transaction) -> list[str]:
+        told = []
+        calls = (
+            lambda: UsersService.count(tx=tx),
+            tx.rollback,
+            tx.commit,
+            lambda: tx.on_commit(bool),
+        )
+        for call in calls:
+            try:
+                call()
+            except StaleTransaction as error:
+                told.append(str(error))
+        return told
+
+    with transaction() as outer, transaction() as inner:
+        User.create(email="a", first_name="a", provider_account_id="a")
+        for tx in (outer, inner):
+            told = in_child(lambda tx=tx: use(tx))
+            assert len(told) == 4
+            assert all("process" in text for text in told)
+    assert (outer.outcome, User.select().count()) == ("applied", 1)
 
 
 @forks
