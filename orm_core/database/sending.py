@@ -41,6 +41,8 @@ _is_debugging = logger.isEnabledFor
 
 _EXECUTE_SQL = peewee.Database.execute_sql
 
+_OPEN = (IN_TRANSACTION, IN_ERROR)
+
 #: what ends a transaction, or may, inside a text of several statements
 _ENDS = re.compile(r"(?:^|;)\s*(?:commit|end|call|prepare\s+transaction)\b", re.IGNORECASE)
 
@@ -81,6 +83,23 @@ def _judge(failure: BaseException, sql: str, connection: Any, *, inside: bool) -
             failure.add_note(f"The statement under way: {told}.")
 
 
+def _limit_sql(connection: Any, sql: str) -> str:
+    """What tells the server the limit of ``time_limit``; it travels with the statement."""
+    until = limits.deadline()
+    if until == math.inf and not connection.is_limited:
+        return ""
+    status = connection.get_transaction_status()
+    if until == math.inf:
+        connection.is_limited = status != IDLE  # until the transaction ends
+        if status != IN_TRANSACTION or signals.subject(sql)[1] == NONE:
+            return ""
+        return "SET LOCAL statement_timeout TO DEFAULT;"
+    if status == IN_ERROR or sql is outcome.NUMBER or signals.subject(sql)[1] == NONE:
+        return ""
+    connection.is_limited = True
+    return f"SET LOCAL statement_timeout = {milliseconds(until - monotonic())};"
+
+
 class SendingDatabase(PooledDatabase):
     """A database whose statements all take one road; see ``Database``."""
 
@@ -110,10 +129,10 @@ class SendingDatabase(PooledDatabase):
         # Not execute_sql: peewee-migrate replaces that one while it replays old files.
         if sql.__class__ is not CompiledSql and deploy_lock.is_routers(sql):
             self.begin_deploy()
-        state = self._state
-        if not state.closed:
+        here = self._state.__dict__  # of this thread; each look at a thread's own is dear
+        if not here["closed"]:
             self.check_task()
-            if state.conn.closed:
+            if here["conn"].closed:
                 self._replace_broken()
             return self._send(sql, params, **cursor_options)
         if not self.autoconnect or cursor_options:
@@ -129,42 +148,26 @@ class SendingDatabase(PooledDatabase):
 
     def _send(self, sql: str, params: Any, **cursor_options: Any) -> Any:
         """Send a statement, and with it what opens the blocks that it is the first of."""
-        state = self._state
-        if cursor_options or state.closed:
+        here = self._state.__dict__
+        connection, blocks = here["conn"], here["transactions"]
+        if cursor_options or here["closed"]:
             return self._run(partial(self.cursor, **cursor_options), sql, params)
-        opening = unsent(state.transactions) if state.transactions else None
+        opening = unsent(blocks) if blocks else None
         if opening and (opening[0].is_savepoint or not self.begins_together):
             self._open_blocks()  # a failure would not tell whether a SAVEPOINT was reached
             opening = None
-        elif opening and opening[0].is_tracked and not hasattr(state.conn, "server"):
-            self._learn_server(state.conn)
-        settings = self._limit_sql(sql)
+        elif opening and opening[0].is_tracked and not hasattr(connection, "server"):
+            self._learn_server(connection)
+        settings = _limit_sql(connection, sql)
         if not (self.audited or acting.is_scoped()):
-            return self._run(state.conn.cursor, sql, params, opening, settings)
+            return self._run(connection.cursor, sql, params, opening, settings)
         block = self._block
         who = acting.now(audited=self.audited)
-        telling = acting.telling(who, block, state.conn, sql)
-        cursor = self._run(state.conn.cursor, sql, params, opening, settings + telling)
+        telling = acting.telling(who, block, connection, sql)
+        cursor = self._run(connection.cursor, sql, params, opening, settings + telling)
         if telling and block is not None:
             block.told = who
         return cursor
-
-    def _limit_sql(self, sql: str) -> str:
-        """What tells the server the limit of ``time_limit``; it travels with the statement."""
-        connection = self._state.conn
-        until = limits.deadline()
-        if until == math.inf and not connection.is_limited:
-            return ""
-        status = connection.get_transaction_status()
-        if until == math.inf:
-            connection.is_limited = status != IDLE  # until the transaction ends
-            if status != IN_TRANSACTION or signals.subject(sql)[1] == NONE:
-                return ""
-            return "SET LOCAL statement_timeout TO DEFAULT;"
-        if status == IN_ERROR or sql is outcome.NUMBER or signals.subject(sql)[1] == NONE:
-            return ""
-        connection.is_limited = True
-        return f"SET LOCAL statement_timeout = {milliseconds(until - monotonic())};"
 
     def _overdue_at(self, sql: str, now: float) -> float:
         """When to cut the connection if the server has not answered; the end of a limit at once.
@@ -191,7 +194,7 @@ class SendingDatabase(PooledDatabase):
         if opening:
             before = "".join([f"{block.opening_sql};" for block in opening]) + limit_sql
             mark(opening, sent=True)  # here, so that an interrupt leads to a needless ROLLBACK
-        inside = bool(opening) or self._status() in (IN_TRANSACTION, IN_ERROR)
+        inside = False
         cursor: Any = None
         connection: Any = None
         failure: BaseException | None = None
@@ -201,6 +204,7 @@ class SendingDatabase(PooledDatabase):
             started = monotonic()
             overdue_at = self._overdue_at(sql, started)
             connection = cursor.connection
+            inside = bool(opening) or connection.get_transaction_status() in _OPEN
             watchdog.watch(connection, overdue_at)
             if isinstance(sql, CompiledSql):
                 execute_compiled(cursor, sql, params, before, begins=bool(opening))
