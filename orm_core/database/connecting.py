@@ -11,6 +11,7 @@ from typing import Any
 from orm_core import peewee_facade as peewee
 from orm_core.database import deploy_lock, drivers, limits
 from orm_core.database.drivers.protocol import Driver
+from orm_core.database.leaving import Exit
 from orm_core.database.limits import GRACE, Limits
 from orm_core.database.opening import open_in_time
 from orm_core.database.plain_functions import F, check_plain
@@ -46,19 +47,14 @@ class _ConnectionContext(peewee.ConnectionContext):
                 self.db.close()
             raise
 
-    def __exit__(self, *_: object) -> None:
-        try:
-            self._leave()
-        except BaseException:
-            self._leave()
-            raise
-
-    def _leave(self) -> None:
+    def _leave(self, _: BaseException | None) -> None:
         contexts = self.db._state.ctx
         if self in contexts:
             contexts.remove(self)
         if not contexts and not self.db.in_transaction():
             self.db.close()
+
+    __exit__ = Exit(_leave, _leave)
 
 
 class PooledDatabase(peewee.PostgresqlDatabase):

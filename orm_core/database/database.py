@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from orm_core.database import outcome
 from orm_core.database.drivers.protocol import IN_ERROR, IN_TRANSACTION
+from orm_core.database.leaving import Exit
 from orm_core.database.plain_functions import PlainDecorator
 from orm_core.database.sending import SendingDatabase, is_idle
 from orm_core.database.tasks import current_task
@@ -38,17 +38,18 @@ class ManualCommit(PlainDecorator):
             self._database.connect(reuse_if_open=True)
             self._database.push_transaction(self)
         except BaseException:
-            self._database.leave(self, disconnect=self._connected_here)
+            self._leave()
             raise
 
-    def __exit__(self, *_: object) -> None:
-        try:
-            if self._database.transaction_is_open():
-                self._database.statement("ROLLBACK")
-            self._database.leave(self, disconnect=self._connected_here)
-        except BaseException:
-            self._database.leave(self, disconnect=self._connected_here)
-            raise
+    def _end(self, _: BaseException | None) -> None:
+        if self._database.transaction_is_open():
+            self._database.statement("ROLLBACK")
+        self._leave()
+
+    def _leave(self, _: BaseException | None = None) -> None:
+        self._database.leave(self, disconnect=self._connected_here)
+
+    __exit__ = Exit(_end, _leave)
 
 
 class Database(SendingDatabase):
@@ -70,18 +71,11 @@ class Database(SendingDatabase):
             block.__exit__(type(interrupt), interrupt, None)
             raise
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            self._state.ctx[-1].__exit__(exc_type, exc, traceback)
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                self.leave(self.top_transaction(), disconnect=not self._state.ctx[1:])
-            raise
+    def _innermost(self) -> Transaction:
+        block: Transaction = self._state.ctx[-1]
+        return block
+
+    __exit__ = Transaction.__exit__.of(_innermost)
 
     def begin(self, mode: str | None = None) -> None:
         """Send BEGIN; ``mode`` is SQL after it (``READ ONLY``)."""

@@ -17,10 +17,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from orm_core.database.acting import UNKNOWN, Acting
+from orm_core.database.leaving import Exit
 from orm_core.database.plain_functions import PlainDecorator, check_plain
 from orm_core.database.tasks import current_task
 from orm_core.errors import (
@@ -238,32 +238,28 @@ class Transaction(PlainDecorator):
         self._outer = outer
         self.told = outer.told
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if not self._is_mine:
-                raise _out_of_order("on another thread")
-            if exc is not None:
-                self._roll_back_quietly()
-            elif self._database.top_transaction() is not self:
-                raise _out_of_order("in another order")
-            elif self._savepoint:
-                self._commit_savepoint()
-            else:
-                self._commit()
-            self._leave()
-        except BaseException as error:
-            is_sure = isinstance(error, Exception) and not isinstance(error, StaleTransaction)
-            if self._is_mine and not is_sure:
-                self._outer._is_doomed = True  # a savepoint may stand that was to be undone
-            self._leave()
-            raise
-        if exc is None and not self._savepoint:
+    def _end(self, error: BaseException | None) -> None:
+        if not self._is_mine:
+            raise _out_of_order("on another thread")
+        if error is not None:
+            self._roll_back_quietly()
+        elif self._database.top_transaction() is not self:
+            raise _out_of_order("in another order")
+        elif self._savepoint:
+            self._commit_savepoint()
+        else:
+            self._commit()
+        self._leave()
+        if error is None and not self._savepoint:
             self.run_callbacks()
+
+    def _give_up(self, raised: BaseException) -> None:
+        is_sure = isinstance(raised, Exception) and not isinstance(raised, StaleTransaction)
+        if self._is_mine and not is_sure:
+            self._outer._is_doomed = True  # a savepoint may stand that was to be undone
+        self._leave()
+
+    __exit__ = Exit(_end, _give_up)
 
     def run_callbacks(self) -> None:
         """Call what waits for the COMMIT, which stands."""

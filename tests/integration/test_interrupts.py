@@ -19,10 +19,10 @@ FOLDER = Path(database.__file__).parent
 #: whose lines are interrupted
 FILES = {
     str(FOLDER / f"{name}.py")
-    for name in ("connecting", "sending", "database", "transactions", "retries")
+    for name in ("connecting", "sending", "database", "transactions", "leaving", "retries")
 }
 #: lines without an instruction at which Python looks for signals
-QUIET = ("try:", "else:", "finally:", "with ")
+QUIET = ("try:", "else:", "finally:", "with ", "_, _, error, _ = (yield 0)")
 
 
 class Interrupter:
