@@ -208,7 +208,11 @@ class PooledDatabase(peewee.PostgresqlDatabase):
             state.reset()
             state.lease = None
             if lease is not None:
-                lease.end()
+                try:
+                    lease.end()
+                except BaseException:
+                    lease.end()  # or the traceback would keep it as long as it is handled
+                    raise
         return was_open
 
     def connection_context(self) -> peewee.ConnectionContext:
