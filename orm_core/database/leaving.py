@@ -29,6 +29,7 @@ class Exit(Generic[_Block]):
 
     ``end(block, error)`` ends the block, which ``error`` has left unless it is None. What it raises goes
     out after ``give_up(block, raised)``, also when an interrupt struck before its first line.
+    ``give_up`` must bear to be called twice, and after an ``end`` that was through.
     """
 
     def __init__(
@@ -79,6 +80,10 @@ class Exit(Generic[_Block]):
         except GeneratorExit:
             raise  # it was looked up, and never called
         except BaseException as raised:
-            self._give_up(block or self._find(owner), raised)
+            try:
+                self._give_up(block or self._find(owner), raised)
+            except BaseException:
+                self._give_up(block or self._find(owner), raised)  # a second interrupt struck it
+                raise
             raise
         yield 0
