@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from functools import partial
 from types import TracebackType
-from typing import Any, Generic, TypeAlias, TypeVar, overload
+from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
 
 _Block = TypeVar("_Block")
 _Owner = TypeVar("_Owner")
@@ -59,7 +59,7 @@ class Exit(Generic[_Block]):
         waiting = self._wait(block)
         next(waiting)
         # max() is in C; it sends None, then each of what it is called with, and answers None.
-        return partial(max, None, key=waiting.send)
+        return cast("_Bound", partial(max, None, key=waiting.send))
 
     def __call__(
         self,
