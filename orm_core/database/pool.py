@@ -99,11 +99,11 @@ class _Place:
             self.expires_at = monotonic() + max_lifetime * share
         self.connection = connection
 
-    def close(self) -> None:
-        """Close the connection, if there is one."""
+    def close(self, reason: str) -> None:
+        """Close the connection, if there is one; a good one once its last rows are read."""
         connection, self.connection = self.connection, None
         if connection is not None:
-            _close(connection)
+            _close(connection, gently=reason in ("closed", "expired"))
 
 
 class Lease:
@@ -297,7 +297,7 @@ class Pool:
                 self._tally.closed[reason] += 1
             self._serve()
         if reason is not None:
-            place.close()
+            place.close(reason)
 
     def _unreturnable(self, place: _Place) -> str | None:
         """Why a connection can't serve somebody else, if so."""
@@ -352,7 +352,7 @@ class Pool:
         """Have a held place be one to open a connection for."""
         with self._lock:
             self._tally.closed[reason] += 1
-        place.close()
+        place.close(reason)
 
     def _reclaim(self) -> None:
         """Take the places of leases that were dropped without being ended."""
@@ -370,7 +370,7 @@ class Pool:
                 if place.thread.is_alive():
                     told = "Thread %s lost its connection%s."
                 logger.warning(told, place.thread.name, _taken(place))
-            place.close()
+            place.close("lost")
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -392,7 +392,7 @@ class Pool:
                     lease.ready.set()
             self._queue.clear()
         for place in idle:
-            place.close()
+            place.close("closed")
         return self._drain(retired, timeout)
 
     def _drain(self, retired: set[_Place], timeout: float) -> bool:
@@ -415,8 +415,11 @@ def _taken(place: _Place) -> str:
     return f", taken {monotonic() - place.since:.1f} s ago{where}"
 
 
-def _close(connection: Any) -> None:
+def _close(connection: Any, *, gently: bool) -> None:
     try:
-        connection.close()
+        if gently:
+            connection.retire()
+        else:
+            connection.close()
     except Exception:
         logger.debug("Closing a connection failed.", exc_info=True)

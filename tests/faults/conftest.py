@@ -20,8 +20,6 @@ from private_server import Cluster, ServerProcess, cluster
 from orm_core import close_db, db, initialize_db
 
 Point = Callable[..., None]
-#: no second round of connecting, whose messages the proxy would have to know
-PLAIN = {"sslmode": "disable", "gssencmode": "disable"}
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +65,9 @@ def point(server: ServerProcess) -> Iterator[Point]:
     """Points ``db`` at the ledger: at the server, or at another port."""
 
     def point_at(proxy: FaultProxy | None = None, user: str = "app", **settings: Any) -> None:
-        url = server.server.url(ledger.DATABASE, user, port=proxy.port if proxy else None, **PLAIN)
+        url = server.server.url(
+            ledger.DATABASE, user, port=proxy.port if proxy else None, **ledger.PLAIN
+        )
         initialize_db(url, **settings)
 
     yield point_at

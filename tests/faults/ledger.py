@@ -29,6 +29,8 @@ from orm_core import (
 from orm_core.models.schema import create_all
 
 APPLIED, NOT_APPLIED, UNKNOWN = "applied", "not applied", "unknown"
+#: no second round of connecting, whose messages the proxy would have to know
+PLAIN = {"sslmode": "disable", "gssencmode": "disable"}
 DATABASE = "ledger"
 
 _number = itertools.count(1)

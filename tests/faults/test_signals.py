@@ -21,11 +21,11 @@ from typing import Any
 
 import pytest
 from concurrency import DEADLINE
-from conftest import PLAIN
 from ledger import (
     APPLIED,
     DATABASE,
     NOT_APPLIED,
+    PLAIN,
     UNKNOWN,
     Credits,
     Debits,

@@ -51,6 +51,9 @@ class Connection(Protocol):
     def prepare_statements(self) -> None:
         """Have the server keep plans from now on, where no pooler stands between."""
 
+    def retire(self) -> None:
+        """Close it, but for rows that were received and are not read yet."""
+
     def forget_prepared(self) -> None:
         """The server is about to drop these plans."""
 

@@ -35,6 +35,9 @@ class Connection(Prepares, extensions.connection):  # type: ignore[misc]
     was_cut = False
     is_limited = False
 
+    def retire(self) -> None:
+        """Left to its end, which closes it: a cursor keeps it, and can't be read once it is closed."""
+
 
 def connect(params: Mapping[str, Any], *, prepare: bool) -> Connection:
     """A connection that reads UUIDs and JSON the fast way; others of the process do not."""

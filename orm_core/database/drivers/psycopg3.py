@@ -87,6 +87,10 @@ class Connection(Prepares, psycopg.Connection[Any]):
     was_cut = False
     is_limited = False
 
+    def retire(self) -> None:
+        """Close it; cursors keep the rows that they received."""
+        self.close()
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cursor_factory: type[psycopg.Cursor[Any]] = Cursor
