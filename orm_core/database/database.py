@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable
 from typing import Any
 
@@ -115,6 +116,12 @@ class Database(SendingDatabase):
         """Whether this thread's connection broke, so that the server gave up its transaction."""
         connection = self._state.conn
         return connection is not None and bool(connection.closed)
+
+    def server_spoke(self) -> bool:
+        """Whether this thread's connection has something to read that nobody asked for."""
+        poller = select.poll()
+        poller.register(self._state.conn.fileno(), select.POLLIN)
+        return bool(poller.poll(0))
 
     def transaction_failed(self) -> bool:
         """Whether a statement of the running transaction failed, so that it can't commit."""

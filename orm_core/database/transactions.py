@@ -307,6 +307,8 @@ class Transaction(PlainDecorator):
         try:
             # Also tells, before COMMIT is sent, whether there is still somebody to send it to.
             number = self._database.transaction_id() if self.is_tracked else None
+            if number is None and self._database.server_spoke():
+                self._database.statement("SELECT 1")  # most often it ended the session
         except BaseException:
             self._roll_back_quietly()
             raise

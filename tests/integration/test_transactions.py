@@ -18,6 +18,7 @@ import pytest
 from domains.orders import Order, OrdersService
 from domains.users import User, UsersService
 from orm_core import (
+    CommitUnknown,
     ConnectionLost,
     Database,
     DuplicateKey,
@@ -604,6 +605,17 @@ def test_a_connection_that_breaks_before_the_commit_has_applied_nothing(clone_db
         add("a")
         break_connection()
     assert (caught.value.outcome, seen) == ("not applied", [])
+    add("b")
+    assert stored() == ["b"]
+
+
+@pytest.mark.parametrize("options", [{"track": False}, {"read_only": True}], ids=str)
+def test_an_untracked_block_whose_session_was_ended_before_commit_knows_it(clone_db, options):
+    with pytest.raises(ConnectionLost) as caught, transaction(**options):
+        db.execute_sql("SELECT 1")
+        break_connection()
+    assert not isinstance(caught.value, CommitUnknown)
+    assert caught.value.outcome == "not applied"
     add("b")
     assert stored() == ["b"]
 
