@@ -72,7 +72,7 @@ class Transaction(PlainDecorator):
         self._callbacks: list[Callable[[], object]] = []
         self._open = False
         #: whether this process was forked inside it
-        self._is_parents = False
+        self.is_parents = False
         #: whether a block inside could not be undone, so that nothing may be committed
         self._is_doomed = False
         self._outcome: Outcome = "not applied"
@@ -135,7 +135,7 @@ class Transaction(PlainDecorator):
                 "This tx belongs to another thread; a transaction is used by the thread that "
                 "began it. Begin one here: with transaction() as tx."
             )
-        if self._is_parents:
+        if self.is_parents:
             raise StaleTransaction(
                 "This tx belongs to the process that this one was forked from. Begin one here: with "
                 "transaction() as tx."
@@ -391,7 +391,7 @@ def disown(blocks: Iterable[Any]) -> None:
     """In a forked child: the blocks are its parent's."""
     for block in blocks:
         if isinstance(block, Transaction):
-            block._is_parents = True
+            block.is_parents = True
 
 
 def mark(blocks: Iterable[Transaction], *, sent: bool) -> None:
