@@ -100,7 +100,8 @@ def put(topic: str, payload: Any, *, key: str | None = None) -> int:
     """Have a message sent once the running transaction is committed; answers its id.
 
     ``payload`` is what JSON can hold. Raises ``TransactionError`` outside a transaction, as the
-    message could then be lost, or sent without what it tells of; ``InvalidValue`` for a ``Secret``.
+    message could then be lost, or sent without what it tells of; ``InvalidValue`` for None and for a
+    ``Secret``.
     """
     if not db.in_transaction():
         raise TransactionError(
