@@ -108,6 +108,8 @@ def put(topic: str, payload: Any, *, key: str | None = None) -> int:
             "outbox.put() is for the transaction whose changes the message tells of: call it "
             "inside with transaction()."
         )
+    if payload is None:
+        raise InvalidValue("outbox.put() takes a payload that says something; no SQL was sent.")
     number: Any = Outbox.create(topic=topic, key=key, payload=payload).id
     return int(number)
 
