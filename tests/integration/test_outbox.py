@@ -63,7 +63,9 @@ def test_outside_a_transaction_nothing_is_put():
         outbox.relay(print)
 
 
-@pytest.mark.parametrize("payload", [Secret("x"), {"token": Secret("x")}, float("nan"), object(), None])
+@pytest.mark.parametrize(
+    "payload", [Secret("x"), {"token": Secret("x")}, float("nan"), object(), None]
+)
 def test_what_is_no_json_is_refused(payload):
     with transaction(), pytest.raises(InvalidValue):
         outbox.put("a", payload)
