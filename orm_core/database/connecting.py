@@ -54,7 +54,7 @@ class _ConnectionContext(peewee.ConnectionContext):
         if not contexts and not self.db.in_transaction():
             self.db.close()
 
-    __exit__ = Exit(_leave, _leave)  # pyright: ignore[reportAssignmentType]  # but for names
+    __exit__: Any = Exit(_leave, _leave)
 
 
 class PooledDatabase(peewee.PostgresqlDatabase):

@@ -50,7 +50,7 @@ class ManualCommit(PlainDecorator):
     def _leave(self, _: BaseException | None = None) -> None:
         self._database.leave(self, disconnect=self._connected_here)
 
-    __exit__ = Exit(_end, _leave)
+    __exit__: Exit[Any] = Exit(_end, _leave)
 
 
 class Database(SendingDatabase):
@@ -76,7 +76,7 @@ class Database(SendingDatabase):
         block: Transaction = self._state.ctx[-1]
         return block
 
-    __exit__ = Transaction.__exit__.of(_innermost)
+    __exit__: Exit[Any] = Transaction.__exit__.of(_innermost)
 
     def begin(self, mode: str | None = None) -> None:
         """Send BEGIN; ``mode`` is SQL after it (``READ ONLY``)."""

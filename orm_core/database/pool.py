@@ -16,6 +16,7 @@ import logging
 import math
 import random
 import select
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -99,11 +100,16 @@ class _Place:
             self.expires_at = monotonic() + max_lifetime * share
         self.connection = connection
 
-    def close(self, reason: str) -> None:
-        """Close the connection, if there is one; a good one once its last rows are read."""
+    def close(self) -> None:
+        """Close the connection, if there is one."""
         connection, self.connection = self.connection, None
         if connection is not None:
-            _close(connection, gently=reason in ("closed", "expired"))
+            _close(connection)
+
+    def retire(self) -> None:
+        """Close a good connection once the rows are read that it received."""
+        connection, self.connection = self.connection, None
+        connection.retire()
 
 
 class Lease:
@@ -296,8 +302,10 @@ class Pool:
             elif place.connection is not None:
                 self._tally.closed[reason] += 1
             self._serve()
-        if reason is not None:
-            place.close(reason)
+        if reason == "expired" and sys.exc_info()[0] is None:
+            place.retire()  # of a statement whose rows are still to be read
+        elif reason is not None:
+            place.close()
 
     def _unreturnable(self, place: _Place) -> str | None:
         """Why a connection can't serve somebody else, if so."""
@@ -352,7 +360,7 @@ class Pool:
         """Have a held place be one to open a connection for."""
         with self._lock:
             self._tally.closed[reason] += 1
-        place.close(reason)
+        place.close()
 
     def _reclaim(self) -> None:
         """Take the places of leases that were dropped without being ended."""
@@ -370,7 +378,7 @@ class Pool:
                 if place.thread.is_alive():
                     told = "Thread %s lost its connection%s."
                 logger.warning(told, place.thread.name, _taken(place))
-            place.close("lost")
+            place.close()
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -392,7 +400,7 @@ class Pool:
                     lease.ready.set()
             self._queue.clear()
         for place in idle:
-            place.close("closed")
+            place.close()
         return self._drain(retired, timeout)
 
     def _drain(self, retired: set[_Place], timeout: float) -> bool:
@@ -415,11 +423,8 @@ def _taken(place: _Place) -> str:
     return f", taken {monotonic() - place.since:.1f} s ago{where}"
 
 
-def _close(connection: Any, *, gently: bool) -> None:
+def _close(connection: Any) -> None:
     try:
-        if gently:
-            connection.retire()
-        else:
-            connection.close()
+        connection.close()
     except Exception:
         logger.debug("Closing a connection failed.", exc_info=True)

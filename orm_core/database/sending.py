@@ -237,7 +237,10 @@ class SendingDatabase(PooledDatabase):
             return self._run(make_cursor, sql, params)
         self._tell(sql, params, seconds, failure)
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                failure = None  # or the error and this frame would keep each other, and the cursor
         return cursor
 
     def _tell(self, sql: str, params: Any, seconds: float, failure: BaseException | None) -> None:

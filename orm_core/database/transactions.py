@@ -259,7 +259,7 @@ class Transaction(PlainDecorator):
             self._outer._is_doomed = True  # a savepoint may stand that was to be undone
         self._leave()
 
-    __exit__ = Exit(_end, _give_up)
+    __exit__: Exit[Any] = Exit(_end, _give_up)
 
     def run_callbacks(self) -> None:
         """Call what waits for the COMMIT, which stands."""
