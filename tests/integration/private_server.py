@@ -161,6 +161,7 @@ class ServerProcess:
             try:
                 return self._start()
             except AssertionError as error:  # the kernel is still ending one that was killed
+                self._reap()
                 if "shared memory block" not in str(error) or time.monotonic() > deadline:
                     raise
             time.sleep(0.02)
