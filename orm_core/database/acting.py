@@ -53,7 +53,7 @@ class Acting:
     @property
     def sql(self) -> str:
         """The statement that tells the server."""
-        return _settings_sql(self, tuple(_scope_names))
+        return _settings_sql(self, tuple(scope_names))
 
 
 @lru_cache(maxsize=1024)
@@ -78,8 +78,9 @@ NOBODY: Final = Acting()
 #: what the server was told last, when that can't be known; equal to nobody real
 UNKNOWN: Final = Acting("", "")
 _now: ContextVar[Acting] = ContextVar("orm_core.acting", default=NOBODY)
-#: the settings of row_scope() that were ever used here, which are emptied where they are not set
-_scope_names: dict[str, None] = {}
+#: the settings of row_scope() that were ever used here, of which the server is told: also when they
+#: are not set, as they are emptied then
+scope_names: dict[str, None] = {}
 
 
 @block
@@ -104,18 +105,13 @@ def acting_as(actor: str | None, *, request_id: str | None = None) -> Generator[
 @contextmanager
 def scoped(settings: Mapping[str, str]) -> Generator[None]:
     """Have settings of ``row_scope``, besides those of the block around, inside the block."""
-    _scope_names.update(dict.fromkeys(settings))
+    scope_names.update(dict.fromkeys(settings))
     around = _now.get()
     token = _now.set(replace(around, scope=tuple({**dict(around.scope), **settings}.items())))
     try:
         yield
     finally:
         _now.reset(token)
-
-
-def is_scoped() -> bool:
-    """Whether ``row_scope`` was ever used, so that the server is to be told."""
-    return bool(_scope_names)
 
 
 def _check(name: str, text: Any) -> None:

@@ -13,7 +13,6 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from functools import cached_property
 from typing import Any, Final
 
 from psycopg2.extras import Json
@@ -23,6 +22,15 @@ _PLACE = re.compile(r"%(s|%)")
 
 class CompiledSql(str):
     """The text of a statement that is sent again and again, always with values of one type."""
+
+    __slots__ = ("_bare", "_quoted")
+
+    def __init__(self, text: str) -> None:
+        pieces = _pieces(text)
+        #: the text around the values, with an empty place for each of them: for any literals
+        self._bare = _with_places(pieces, quote="")
+        #: the same, where quotes stand around each place: for texts as they are
+        self._quoted = _with_places(pieces, quote="'")
 
     def numbered(self) -> str:
         """The text with ``$1``, ``$2`` for the values, as PREPARE wants it."""
@@ -34,47 +42,73 @@ class CompiledSql(str):
         values = ", ".join("%s" for found in _PLACE.finditer(self) if found[1] == "s")
         return CompiledSql(f"EXECUTE {name} ({values})" if values else f"EXECUTE {name}")
 
-    @cached_property
-    def _pieces(self) -> list[str]:
-        """The text around the values, and an empty place for each of them."""
-        pieces = [""]
-        end = 0
-        for found in _PLACE.finditer(self):
-            pieces[-1] += self[end : found.start()]
-            end = found.end()
-            if found[1] == "%":
-                pieces[-1] += "%"
-            else:
-                pieces += ["", ""]
-        pieces[-1] += self[end:]
-        return pieces
+    def send(self, cursor: Any, values: Sequence[Any], before: str = "") -> None:
+        """Run it, with what goes ``before`` it in the same text."""
+        text = self.with_literals(values)
+        if text is None:
+            cursor.execute(before + self, values)
+        else:
+            cursor.execute(before + text)
 
     def with_literals(self, values: Sequence[Any]) -> str | None:
         """The statement with these values in it; None where the driver has to write one."""
-        pieces = self._pieces.copy()
-        if len(pieces) != 2 * len(values) + 1:
-            return None
         try:
             texts = "".join(values)
-            literals = [f"'{value}'" for value in values]
         except TypeError:  # not all are texts
-            texts = "".join([value for value in values if isinstance(value, str)])
-            literals = [_literal(value) for value in values]
-        if "\\" in texts or "\0" in texts:  # may need E'', and would end the statement
+            return self._with_written(values)
+        if "\\" in texts or "\0" in texts or "'" in texts:
+            return self._with_written(values)
+        pieces = self._quoted.copy()
+        try:
+            pieces[1::2] = values
+        except ValueError:  # not as many values as places
             return None
-        if "'" in texts:
-            literals = [_literal(value) for value in values]
-        if None in literals:
+        return "".join(pieces)
+
+    def _with_written(self, values: Sequence[Any]) -> str | None:
+        pieces = self._bare.copy()
+        literals = [literal for value in values if (literal := _literal(value)) is not None]
+        if len(literals) < len(values) or len(pieces) != 2 * len(literals) + 1:
             return None
         pieces[1::2] = literals
         return "".join(pieces)
 
 
-def _literal(value: Any) -> Any:
+def _pieces(text: str) -> list[str]:
+    """What stands before, between and after the places of the values."""
+    pieces = [""]
+    end = 0
+    for found in _PLACE.finditer(text):
+        pieces[-1] += text[end : found.start()]
+        end = found.end()
+        if found[1] == "%":
+            pieces[-1] += "%"
+        else:
+            pieces.append("")
+    pieces[-1] += text[end:]
+    return pieces
+
+
+def _with_places(pieces: list[str], *, quote: str) -> list[str]:
+    first, *rest = pieces
+    placed = [first]
+    for piece in rest:
+        placed[-1] += quote
+        placed += ["", quote + piece]
+    return placed
+
+
+def _literal(value: Any) -> str | None:
     if isinstance(value, str):
-        return "'" + value.replace("'", "''") + "'"
+        return _text(value)
     write = _WRITERS.get(value.__class__)
     return write and write(value)
+
+
+def _text(value: str) -> str | None:
+    if "\\" in value or "\0" in value:  # may need E'', and would end the statement
+        return None
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _integer(value: int) -> str:
@@ -86,8 +120,7 @@ def _moment(value: datetime) -> str:
 
 
 def _json(value: Json) -> str | None:
-    text = value.dumps(value.adapted)
-    return None if "\\" in text else "'" + text.replace("'", "''") + "'"
+    return _text(value.dumps(value.adapted))
 
 
 #: beside texts; by the exact type, as a class of somebody else's may have an adapter of its own

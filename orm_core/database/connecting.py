@@ -17,11 +17,10 @@ from orm_core.database.opening import open_in_time
 from orm_core.database.plain_functions import F, check_plain
 from orm_core.database.pool import PATIENCE, Lease, Pool, PoolOptions, Reset
 from orm_core.database.pool_stats import PoolStats
-from orm_core.database.tasks import current_task, is_running
+from orm_core.database.tasks import check_runs, current_task
 from orm_core.database.transactions import disown
 from orm_core.errors import (
     ConfigurationError,
-    ConnectionInUse,
     TransactionError,
 )
 from orm_core.settings import DRIVERS
@@ -171,16 +170,10 @@ class PooledDatabase(peewee.PostgresqlDatabase):
     def check_task(self) -> None:
         """Raise ``ConnectionInUse`` when another asyncio task holds this thread's connection."""
         state = self._state.__dict__  # of this thread; each look at a thread's own is dear
-        if state["closed"]:
-            return
         blocks = state["transactions"]
         holder = blocks[-1].task if blocks else state.get("task")
-        if holder is not None and not is_running(holder) and not holder.done():
-            raise ConnectionInUse(
-                "Another asyncio task holds the connection of this thread, so this call would take "
-                "part in its transaction. Run calls by orm_core.aio: await aio.run(...), async "
-                "with aio.transaction()."
-            )
+        if not state["closed"] and holder is not None:
+            check_runs(holder)
 
     def _replace_broken(self) -> None:
         """A connection that broke earlier in this block is exchanged, outside transactions."""

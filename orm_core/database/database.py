@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from orm_core.database import outcome
 from orm_core.database.drivers.protocol import IN_ERROR, IN_TRANSACTION
@@ -27,6 +27,8 @@ class ManualCommit(PlainDecorator):
         self._database = database
         self._connected_here = False
         self.task: Any = current_task()
+        #: the caller sends BEGIN
+        self.sent: Final = True
 
     def _recreate_cm(self) -> ManualCommit:
         return ManualCommit(self._database)
@@ -101,7 +103,7 @@ class Database(SendingDatabase):
         server: str | None = getattr(self._state.conn, "server", None)
         if server is None:
             return None
-        (number,) = self._send(outcome.NUMBER, None).fetchone()
+        (number,) = self._send(self._state.__dict__, outcome.NUMBER, ()).fetchone()
         return f"{server}/{number}" if number else None
 
     def outcome_of(self, transaction_id: str, timeout: float = 10.0) -> Outcome:

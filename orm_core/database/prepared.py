@@ -147,37 +147,19 @@ class Prepares:
             logger.info("The connection goes through a pooler, so no statement is prepared.")
 
 
-def execute_compiled(
-    cursor: Any, sql: CompiledSql, params: Any, before: str, *, begins: bool
+def execute_prepared(
+    cursor: Any, connection: Any, sql: CompiledSql, params: Any, before: str, *, begins: bool
 ) -> None:
-    """Run a statement: by its name where it is prepared, else as text.
+    """Run a statement on a connection that prepares: by its name where it is prepared.
 
     ``before`` is sent along; ``begins`` tells that it begins the transaction. Raises
     ``SerializationFailure`` when a table changed inside a running transaction, which the server
     has given up then; run it again.
     """
-    if cursor.connection.prepared is None:
-        _execute(cursor, sql, params, before)
-    else:
-        _execute_prepared(cursor, sql, params, before, begins=begins)
-
-
-def _execute(cursor: Any, sql: CompiledSql, params: Any, before: str) -> None:
-    text = sql.with_literals(params)
-    if text is None:
-        cursor.execute(before + sql, params)
-    else:
-        cursor.execute(before + text)
-
-
-def _execute_prepared(
-    cursor: Any, sql: CompiledSql, params: Any, before: str, *, begins: bool
-) -> None:
-    connection = cursor.connection
     prepared = connection.prepared
     call = prepared.call(cursor, sql, params)
     try:
-        _execute(cursor, call, params, before)
+        call.send(cursor, params, before)
     except Exception as error:
         if call is sql or _state(error) not in _OUTDATED:
             raise
@@ -194,4 +176,4 @@ def _execute_prepared(
         )
     if in_transaction:
         cursor.execute("ROLLBACK")  # of BEGIN alone: this statement was its first
-    _execute(cursor, sql, params, before)
+    sql.send(cursor, params, before)

@@ -10,22 +10,23 @@ import logging
 import math
 import re
 from collections.abc import Callable
-from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
 from psycopg2.errorcodes import ACTIVE_SQL_TRANSACTION
 
 from orm_core import peewee_facade as peewee
-from orm_core.database import acting, deploy_lock, limits, outcome
+from orm_core.database import acting, deploy_lock
 from orm_core.database.compiled_sql import CompiledSql
 from orm_core.database.connecting import PooledDatabase
 from orm_core.database.diagnostics import no_answer, translate
 from orm_core.database.drivers.protocol import ACTIVE, IDLE, IN_ERROR, IN_TRANSACTION
 from orm_core.database.events import NONE, signals
-from orm_core.database.limits import GRACE, milliseconds
-from orm_core.database.prepared import execute_compiled
+from orm_core.database.limits import GRACE, deadline, milliseconds
+from orm_core.database.outcome import NUMBER, SERVER
+from orm_core.database.prepared import execute_prepared
 from orm_core.database.statements import masked
+from orm_core.database.tasks import check_runs
 from orm_core.database.transactions import Transaction, mark, unsent
 from orm_core.database.watchdog import watchdog
 from orm_core.errors import (
@@ -38,10 +39,9 @@ from orm_core.errors import (
 
 logger: logging.Logger = logging.getLogger("orm_core.database")
 _is_debugging = logger.isEnabledFor
+_DEBUG: Final = logging.DEBUG
 
 _EXECUTE_SQL = peewee.Database.execute_sql
-
-_OPEN = (IN_TRANSACTION, IN_ERROR)
 
 #: what ends a transaction, or may, inside a text of several statements
 _ENDS = re.compile(r"(?:^|;)\s*(?:commit|end|call|prepare\s+transaction)\b", re.IGNORECASE)
@@ -85,16 +85,14 @@ def _judge(failure: BaseException, sql: str, connection: Any, *, inside: bool) -
 
 def _limit_sql(connection: Any, sql: str) -> str:
     """What tells the server the limit of ``time_limit``; it travels with the statement."""
-    until = limits.deadline()
-    if until == math.inf and not connection.is_limited:
-        return ""
+    until = deadline()
     status = connection.get_transaction_status()
     if until == math.inf:
         connection.is_limited = status != IDLE  # until the transaction ends
         if status != IN_TRANSACTION or signals.subject(sql)[1] == NONE:
             return ""
         return "SET LOCAL statement_timeout TO DEFAULT;"
-    if status == IN_ERROR or sql is outcome.NUMBER or signals.subject(sql)[1] == NONE:
+    if status == IN_ERROR or sql is NUMBER or signals.subject(sql)[1] == NONE:
         return ""
     connection.is_limited = True
     return f"SET LOCAL statement_timeout = {milliseconds(until - monotonic())};"
@@ -121,45 +119,47 @@ class SendingDatabase(PooledDatabase):
         A Router that replays applied files puts a mock in the place of Peewee's method, for the
         whole process. Only the thread that deploys gets the mock; the others' queries are sent.
         """
-        if peewee.Database.execute_sql is _EXECUTE_SQL or not self.is_deploying():
-            return self._execute_cursor(sql, params)
-        return super().execute_sql(sql, params)
-
-    def _execute_cursor(self, sql: str, params: Any, **cursor_options: Any) -> Any:
-        # Not execute_sql: peewee-migrate replaces that one while it replays old files.
+        if peewee.Database.execute_sql is not _EXECUTE_SQL and self.is_deploying():
+            return super().execute_sql(sql, params)
         if sql.__class__ is not CompiledSql and deploy_lock.is_routers(sql):
             self.begin_deploy()
         here = self._state.__dict__  # of this thread; each look at a thread's own is dear
-        if not here["closed"]:
-            self.check_task()
-            if here["conn"].closed:
-                self._replace_broken()
-            return self._send(sql, params, **cursor_options)
-        if not self.autoconnect or cursor_options:
-            return self._send(sql, params, **cursor_options)
+        if here["closed"]:
+            return self._execute_alone(sql, params)
+        blocks = here["transactions"]
+        holder = blocks[-1].task if blocks else here["task"]
+        if holder is not None:
+            check_runs(holder)
+        if here["conn"].closed:
+            self._replace_broken()
+        return self._send(here, sql, params)
+
+    def _execute_alone(self, sql: str, params: Any) -> Any:
+        """Send a statement on a connection of the pool that is taken for it."""
+        if not self.autoconnect:
+            return self._run(self.cursor, sql, params)
         try:
             self.connect()
-            cursor = self._send(sql, params)
+            cursor = self._send(self._state.__dict__, sql, params)
             self.close()
             return cursor
         except BaseException:
             self.close()
             raise
 
-    def _send(self, sql: str, params: Any, **cursor_options: Any) -> Any:
-        """Send a statement, and with it what opens the blocks that it is the first of."""
-        here = self._state.__dict__
+    def _send(self, here: dict[str, Any], sql: str, params: Any) -> Any:
+        """Send a statement, and with it what opens the blocks that it is the first of.
+
+        ``here`` is the state of this thread.
+        """
+        if here["closed"]:
+            return self._run(self.cursor, sql, params)
         connection, blocks = here["conn"], here["transactions"]
-        if cursor_options or here["closed"]:
-            return self._run(partial(self.cursor, **cursor_options), sql, params)
-        opening = unsent(blocks) if blocks else None
-        if opening and (opening[0].is_savepoint or not self.begins_together):
-            self._open_blocks()  # a failure would not tell whether a SAVEPOINT was reached
-            opening = None
-        elif opening and opening[0].is_tracked and not hasattr(connection, "server"):
-            self._learn_server(connection)
-        settings = _limit_sql(connection, sql)
-        if not (self.audited or acting.is_scoped()):
+        opening = None if not blocks or blocks[-1].sent else self._opening(blocks, connection)
+        settings = ""
+        if connection.is_limited or deadline() != math.inf:
+            settings = _limit_sql(connection, sql)
+        if not (self.audited or acting.scope_names):
             return self._run(connection.cursor, sql, params, opening, settings)
         block = self._block
         who = acting.now(audited=self.audited)
@@ -169,15 +169,25 @@ class SendingDatabase(PooledDatabase):
             block.told = who
         return cursor
 
+    def _opening(self, blocks: list[Any], connection: Any) -> list[Transaction] | None:
+        """The blocks that open together with the next statement; others are opened here."""
+        opening = unsent(blocks)
+        if opening[0].is_savepoint or not self.begins_together:
+            self._open_blocks()  # a failure would not tell whether a SAVEPOINT was reached
+            return None
+        if opening[0].is_tracked and not hasattr(connection, "server"):
+            self._learn_server(connection)
+        return opening
+
     def _overdue_at(self, sql: str, now: float) -> float:
         """When to cut the connection if the server has not answered; the end of a limit at once.
 
         What ends a transaction is always sent, so that none is left open.
         """
-        until = limits.deadline()
+        until = deadline()
         if until == math.inf:
             return math.inf if self._deployers and self.is_deploying() else now + self._patience
-        if until <= now and sql is not outcome.NUMBER and signals.subject(sql)[1] != NONE:
+        if until <= now and sql is not NUMBER and signals.subject(sql)[1] != NONE:
             raise StatementTimeout("The time limit was over before the statement; it was not sent.")
         return max(until, now) + GRACE
 
@@ -198,55 +208,60 @@ class SendingDatabase(PooledDatabase):
         cursor: Any = None
         connection: Any = None
         failure: BaseException | None = None
-        started = monotonic()
+        started = 0.0
         try:
             cursor = make_cursor()
             started = monotonic()
-            overdue_at = self._overdue_at(sql, started)
+            is_free = deadline() == math.inf and not self._deployers
+            overdue_at = started + self._patience if is_free else self._overdue_at(sql, started)
             connection = cursor.connection
-            inside = bool(opening) or connection.get_transaction_status() in _OPEN
+            inside = opening is not None or connection.get_transaction_status() != IDLE
             watchdog.watch(connection, overdue_at)
-            if isinstance(sql, CompiledSql):
-                execute_compiled(cursor, sql, params, before, begins=bool(opening))
+            if not isinstance(sql, CompiledSql):
+                cursor.execute(before + sql, params or ())
+            elif connection.prepared is None:
+                sql.send(cursor, params, before)
             else:
-                cursor.execute(before + sql if before else sql, params or ())
+                begins = bool(opening)
+                execute_prepared(cursor, connection, sql, params, before, begins=begins)
         except BaseException as error:
             failure = error
         was_cut = connection is not None and watchdog.clear(connection)
         seconds = monotonic() - started
-        if isinstance(failure, Exception):
+        if failure is None:
+            for block in opening or ():
+                self._tell(block.opening_sql, None, 0.0, None)
+            self._tell(sql, params, seconds, None)
+            return cursor
+        try:
             if was_cut and isinstance(failure, self.driver.Error):
                 failure = no_answer(seconds)
-            else:
-                failure = translate(failure, self.driver, connection or self._state.conn) or failure
-        if failure is not None:
+            elif isinstance(failure, Exception):
+                held = connection or self._state.conn
+                failure = translate(failure, self.driver, held) or failure
             _judge(failure, sql, connection, inside=inside)
-        if connection is None or isinstance(failure, InvalidValue):  # nothing was sent
-            mark(opening or (), sent=False)
-            raise failure or AssertionError
-        if opening:
-            if isinstance(failure, Exception) and is_idle(self._state.conn):
+            if connection is None or isinstance(failure, InvalidValue):  # nothing was sent
+                mark(opening or (), sent=False)
+                raise failure
+            if opening and isinstance(failure, Exception) and is_idle(connection):
                 # A text that does not parse took its BEGIN down with it: let it fail inside.
                 mark(opening, sent=False)
                 self._open_blocks()
                 return self._run(make_cursor, sql, params, None, limit_sql)
-            for block in opening:
+            if limit_sql and _is_refused_in_block(failure) and is_idle(connection):
+                # VACUUM and its kin travel alone; only this side knows their limit.
+                return self._run(make_cursor, sql, params)
+            for block in opening or ():
                 self._tell(block.opening_sql, None, 0.0, None)
-        elif limit_sql and _is_refused_in_block(failure) and is_idle(connection):
-            # VACUUM and its kin travel alone; only this side knows their limit.
-            return self._run(make_cursor, sql, params)
-        self._tell(sql, params, seconds, failure)
-        if failure is not None:
-            try:
-                raise failure
-            finally:
-                failure = None  # or the error and this frame would keep each other, and the cursor
-        return cursor
+            self._tell(sql, params, seconds, failure)
+            raise failure
+        finally:
+            failure = None  # or the error and this frame would keep each other, and the cursor
 
     def _tell(self, sql: str, params: Any, seconds: float, failure: BaseException | None) -> None:
-        if sql is outcome.NUMBER or sql is outcome.SERVER:
+        if sql is NUMBER or sql is SERVER:
             return  # asked by us, not by the service
-        if _is_debugging(logging.DEBUG):
+        if _is_debugging(_DEBUG):
             logger.debug("%.6fs %s", seconds, masked(sql))  # nor the parameters: they are data
         signals.tell(sql, seconds, failure)
         if self.query_hooks:
@@ -270,7 +285,7 @@ class SendingDatabase(PooledDatabase):
         """Begin what waits to begin, and tell who acts, before the driver itself is used."""
         self._open_blocks()
         block = self._block
-        if not (self.audited or acting.is_scoped()) or block is None:
+        if not (self.audited or acting.scope_names) or block is None:
             return
         if acting.telling(acting.now(audited=self.audited), block, self._state.conn, ""):
             self.statement("SELECT 1")
@@ -279,7 +294,7 @@ class SendingDatabase(PooledDatabase):
         """Once for each connection, before its first transaction."""
         row = None
         try:
-            row = self._run(connection.cursor, outcome.SERVER, None).fetchone()
+            row = self._run(connection.cursor, SERVER, None).fetchone()
         except ConnectionLost as error:
             error.outcome = "not applied"  # the transaction did not begin
             raise
@@ -303,7 +318,7 @@ class SendingDatabase(PooledDatabase):
 
     def statement(self, sql: str) -> None:
         """Run one statement without parameters on this thread's connection."""
-        self._send(sql, None)
+        self._send(self._state.__dict__, sql, None)
 
     def _status(self) -> int | None:
         connection = self._state.conn

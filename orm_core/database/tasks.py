@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from orm_core.errors import ConnectionInUse
+
 
 def current_task() -> Any:
     """The task that is running, None outside an event loop."""
@@ -15,6 +17,16 @@ def current_task() -> Any:
         return asyncio.current_task()
     except AttributeError:  # another thread is importing it
         return None
+
+
+def check_runs(holder: Any) -> None:
+    """Raise ``ConnectionInUse`` when the task that holds this thread's connection is another one."""
+    if not is_running(holder) and not holder.done():
+        raise ConnectionInUse(
+            "Another asyncio task holds the connection of this thread, so this call would take "
+            "part in its transaction. Run calls by orm_core.aio: await aio.run(...), async "
+            "with aio.transaction()."
+        )
 
 
 def is_running(task: Any) -> bool:

@@ -155,6 +155,50 @@ def test_the_style_of_dates_that_a_server_is_set_to_does_not_matter(both):
     assert rows == [(date(2020, 1, 31), datetime(2020, 1, 31, 10, tzinfo=UTC))] * 2
 
 
+@pytest.fixture(scope="module")
+def beside(orm_core_server: Any) -> Iterator[tuple[Any, Any]]:
+    """Cursors of ours and of a plain psycopg 2, to the same server."""
+    params = connect_params(orm_core_server.url("postgres"))
+    name = params.pop("dbname")
+    ours = Database(name, driver="psycopg2", **params)
+    try:
+        with closing(psycopg2.connect(dbname=name, **params)) as plain_one:
+            yield ours.connection().cursor(), plain_one.cursor()
+    finally:
+        ours.close_all()
+
+
+ZONES = ["UTC", "Asia/Kolkata", "Asia/Kathmandu", "America/St_Johns", "Europe/Dublin"]
+
+
+@given(
+    st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30)),
+    st.sampled_from(ZONES),
+)
+def test_a_moment_is_the_one_that_psycopg_2_reads(beside, moment, zone):
+    answers = []
+    for cursor in beside:
+        cursor.execute(
+            f"SET timezone = '{zone}'; SELECT %s::timestamptz, NULL::timestamptz", (moment,)
+        )
+        read, nothing = cursor.fetchone()
+        assert nothing is None
+        answers.append((read, read.utcoffset(), type(read.tzinfo)))
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("text", ["infinity", "-infinity", "0044-03-15 BC", "20000-01-01"])
+def test_a_moment_beyond_the_calendar_is_what_psycopg_2_makes_of_it(beside, text):
+    made = []
+    for cursor in beside:
+        cursor.execute("SELECT %s::timestamptz", (text,))
+        try:
+            made.append(repr(cursor.fetchone()[0]))
+        except Exception as error:
+            made.append(f"{type(error).__name__}: {error}")
+    assert made[0] == made[1]
+
+
 def test_an_enum_and_its_array_are_texts(both):
     sql = "SELECT 'on'::p3_mood, '{on}'::p3_mood[], 'on'::p3_mood = %s"
     for database in both:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 import psycopg2
@@ -18,15 +19,29 @@ from orm_core.database.prepared import Prepares
 __all__ = ["NAME", "Connection", "Error", "ProgrammingError", "connect", "sqlstate"]
 
 NAME: Final = "psycopg2"
-#: oid of the type uuid (pg_type.dat of PostgreSQL)
+#: oids of the types uuid and timestamptz (pg_type.dat of PostgreSQL)
 _UUID_OID: Final = 2950
+_MOMENT_OID: Final = 1184
+
+_of_iso = datetime.fromisoformat
 
 
 def _read_uuid(text: str | None, _: Any) -> uuid.UUID | None:
     return None if text is None else uuid_of(text)
 
 
+def _read_moment(text: str | None, cursor: Any) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return _of_iso(text)  # half the cost of the driver's reader
+    except ValueError:  # infinity, a year before Christ, a session with a DateStyle of its own
+        moment: datetime = extensions.PYDATETIMETZ(text, cursor)
+        return moment
+
+
 _UUID = extensions.new_type((_UUID_OID,), "UUID", _read_uuid)
+_MOMENT = extensions.new_type((_MOMENT_OID,), "TIMESTAMPTZ", _read_moment)
 
 
 class Connection(Prepares, extensions.connection):  # type: ignore[misc]
@@ -40,10 +55,11 @@ class Connection(Prepares, extensions.connection):  # type: ignore[misc]
 
 
 def connect(params: Mapping[str, Any], *, prepare: bool) -> Connection:
-    """A connection that reads UUIDs and JSON the fast way; others of the process do not."""
+    """A connection that reads UUIDs, times and JSON the fast way; others of the process do not."""
     connection: Connection = psycopg2.connect(**params, connection_factory=Connection)
     connection.autocommit = True
     extensions.register_type(_UUID, connection)
+    extensions.register_type(_MOMENT, connection)
     if read_json is not json.loads:
         extras.register_default_json(connection, loads=read_json)
         extras.register_default_jsonb(connection, loads=read_json)
