@@ -66,9 +66,18 @@ class CompiledSql(str):
         return "".join(pieces)
 
     def _with_written(self, values: Sequence[Any]) -> str | None:
+        literals: list[str] = []
+        for value in values:
+            if isinstance(value, str):
+                literal = _text(value)
+            else:
+                write = _WRITERS.get(value.__class__)
+                literal = write and write(value)
+            if literal is None:
+                return None
+            literals.append(literal)
         pieces = self._bare.copy()
-        literals = [literal for value in values if (literal := _literal(value)) is not None]
-        if len(literals) < len(values) or len(pieces) != 2 * len(literals) + 1:
+        if len(pieces) != 2 * len(literals) + 1:
             return None
         pieces[1::2] = literals
         return "".join(pieces)
@@ -96,13 +105,6 @@ def _with_places(pieces: list[str], *, quote: str) -> list[str]:
         placed[-1] += quote
         placed += ["", quote + piece]
     return placed
-
-
-def _literal(value: Any) -> str | None:
-    if isinstance(value, str):
-        return _text(value)
-    write = _WRITERS.get(value.__class__)
-    return write and write(value)
 
 
 def _text(value: str) -> str | None:
