@@ -100,10 +100,11 @@ class Database(SendingDatabase):
 
     def transaction_id(self) -> str | None:
         """What ``outcome_of`` asks by; None as long as the transaction has written nothing."""
-        server: str | None = getattr(self._state.conn, "server", None)
+        here = self.here()
+        server: str | None = getattr(here["conn"], "server", None)
         if server is None:
             return None
-        (number,) = self._send(self._state.__dict__, outcome.NUMBER, ()).fetchone()
+        (number,) = self._send(here, outcome.NUMBER, ()).fetchone()
         return f"{server}/{number}" if number else None
 
     def outcome_of(self, transaction_id: str, timeout: float = 10.0) -> Outcome:
@@ -114,10 +115,10 @@ class Database(SendingDatabase):
         """
         return outcome.ask(self, transaction_id, timeout)
 
-    def connection_broke(self) -> bool:
-        """Whether this thread's connection broke, so that the server gave up its transaction."""
-        connection = self._state.conn
-        return connection is not None and bool(connection.closed)
+    def can_commit(self) -> bool:
+        """Whether the running transaction is alive: no statement failed, the connection is there."""
+        connection = self.here()["conn"]
+        return not connection.closed and connection.get_transaction_status() != IN_ERROR
 
     def server_spoke(self) -> bool:
         """Whether this thread's connection has something to read that nobody asked for."""
@@ -155,21 +156,23 @@ class Database(SendingDatabase):
         A connection whose transaction nobody ended by then is closed, as is one in the middle of
         a statement.
         """
-        state = self._state
-        if block in state.transactions:
-            del state.transactions[state.transactions.index(block) :]
-        if block in state.ctx:
-            state.ctx.remove(block)
-        if state.transactions or state.closed:
+        here = self.here()
+        blocks, contexts = here["transactions"], here["ctx"]
+        if block in blocks:
+            del blocks[blocks.index(block) :]
+        if block in contexts:
+            contexts.remove(block)
+        if blocks:
             return
-        if not self.is_at_rest():
-            state.conn.close()
+        connection = here["conn"]
+        if connection is not None and not self.is_at_rest(connection):
+            connection.close()
         if disconnect:
             self.close()
 
-    def is_at_rest(self) -> bool:
-        """Whether this thread's connection is as it should be between two blocks."""
-        return is_idle(self._state.conn)
+    def is_at_rest(self, connection: Any) -> bool:
+        """Whether a connection is as it should be between two blocks."""
+        return is_idle(connection)
 
     def savepoint(self) -> Transaction:
         """A block inside a running transaction."""

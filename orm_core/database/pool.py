@@ -45,6 +45,7 @@ PATIENCE: Final = 5.0
 #: the part of its lifetime that chance takes off a connection, so that not all end at once
 _JITTER: Final = 0.2
 _DRAIN_EVERY: Final = 0.01
+_OPEN: Final = (IN_TRANSACTION, IN_ERROR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,10 +302,13 @@ class Pool:
                 self._idle.append(place)
             elif place.connection is not None:
                 self._tally.closed[reason] += 1
-            self._serve()
+            if self._queue:
+                self._serve()
+        if reason is None:
+            return
         if reason == "expired" and sys.exc_info()[0] is None:
             place.retire()  # of a statement whose rows are still to be read
-        elif reason is not None:
+        else:
             place.close()
 
     def _unreturnable(self, place: _Place) -> str | None:
@@ -312,7 +316,8 @@ class Pool:
         connection = place.connection
         if connection is None:
             return "broken"
-        watchdog.clear(connection)  # of a call that was interrupted
+        if watchdog.watches(connection):
+            watchdog.clear(connection)  # of a call that was interrupted
         if place.is_retired or place not in self._held:
             return "closed"
         if monotonic() >= place.expires_at:
@@ -324,10 +329,7 @@ class Pool:
         if connection.closed or connection.was_cut:
             return False
         status = connection.get_transaction_status()
-        if status in (IN_TRANSACTION, IN_ERROR):
-            if not self._ask(connection, "ROLLBACK"):
-                return False
-        elif status != IDLE:
+        if status != IDLE and not (status in _OPEN and self._ask(connection, "ROLLBACK")):
             return False
         if self.options.reset == "rollback":
             return True

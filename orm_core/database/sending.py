@@ -123,7 +123,7 @@ class SendingDatabase(PooledDatabase):
             return super().execute_sql(sql, params)
         if sql.__class__ is not CompiledSql and deploy_lock.is_routers(sql):
             self.begin_deploy()
-        here = self._state.__dict__  # of this thread; each look at a thread's own is dear
+        here = self._state.__dict__  # here(), whose call would cost as much as its work
         if here["closed"]:
             return self._execute_alone(sql, params)
         blocks = here["transactions"]
@@ -140,7 +140,7 @@ class SendingDatabase(PooledDatabase):
             return self._run(self.cursor, sql, params)
         try:
             self.connect()
-            cursor = self._send(self._state.__dict__, sql, params)
+            cursor = self._send(self.here(), sql, params)
             self.close()
             return cursor
         except BaseException:
@@ -318,7 +318,7 @@ class SendingDatabase(PooledDatabase):
 
     def statement(self, sql: str) -> None:
         """Run one statement without parameters on this thread's connection."""
-        self._send(self._state.__dict__, sql, None)
+        self._send(self.here(), sql, None)
 
     def _status(self) -> int | None:
         connection = self._state.conn

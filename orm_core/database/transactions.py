@@ -210,31 +210,31 @@ class Transaction(PlainDecorator):
             raise StaleTransaction("A transaction block is entered once; make a new one.")
         self._thread = threading.get_ident()
         try:
-            self._database.check_task()
+            here = self._database.here()
             self.task = current_task()
-            depth = self._database.transaction_depth()
-            if depth:
-                self._enter_savepoint(depth)
+            if here["transactions"]:
+                self._database.check_task()
+                self._enter_savepoint(here["transactions"])
             else:
-                self._connected_here = self._database.is_closed()
+                self._connected_here = here["closed"]
                 self._database.connect(reuse_if_open=True)
             self._open = True
-            self._database.push_transaction(self)
+            here["transactions"].append(self)
             return self
         except BaseException:
             self._leave()
             raise
 
-    def _enter_savepoint(self, depth: int) -> None:
+    def _enter_savepoint(self, around: Sequence[Any]) -> None:
         if self._isolation or self._read_only:
             raise TransactionError(
                 "Isolation and read_only are set by the outermost block; this one is inside "
                 "another and becomes a savepoint."
             )
-        outer = self._database.top_transaction()
+        outer = around[-1]
         if not isinstance(outer, Transaction):
             raise TransactionError("A transaction can't begin inside manual_commit().")
-        self._savepoint = f"sp_{depth}"
+        self._savepoint = f"sp_{len(around)}"
         self._outer = outer
         self.told = outer.told
 
@@ -297,11 +297,7 @@ class Transaction(PlainDecorator):
         if not self.sent:
             self._outcome = "applied"
             return
-        if (
-            self._is_doomed
-            or self._database.connection_broke()
-            or self._database.transaction_failed()
-        ):
+        if self._is_doomed or not self._database.can_commit():
             self._roll_back_quietly()
             raise _aborted("transaction")
         try:

@@ -50,6 +50,10 @@ class Watchdog:
             self._overdue_at.pop(id(connection), None)
         return bool(connection.was_cut)
 
+    def watches(self, connection: Any) -> bool:
+        """Whether it might still be cut."""
+        return self._lock.locked() or id(connection) in self._overdue_at
+
     @contextmanager
     def watching(self, connection: Any, deadline: float) -> Generator[None]:
         """Cut the connection at ``deadline`` unless the block is over by then."""

@@ -120,9 +120,9 @@ class _Stage(Watched):
             self._let_go()
         return None
 
-    def is_at_rest(self) -> bool:
+    def is_at_rest(self, connection: Any) -> bool:
         """A file's block is over; the rehearsal's transaction goes on."""
-        return self._is_open or super().is_at_rest()
+        return self._is_open or super().is_at_rest(connection)
 
     def _let_go(self) -> None:
         """From here on everything stands."""
