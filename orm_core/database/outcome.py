@@ -32,7 +32,7 @@ SERVER: Final = (
     "FROM pg_control_system() WHERE NOT pg_is_in_recovery()"
 )
 #: the number of the running transaction, null until it writes
-NUMBER: Final = CompiledSql("SELECT pg_current_xact_id_if_assigned()::text")
+NUMBER: Final = CompiledSql("SELECT pg_current_xact_id_if_assigned()")
 _STATUS: Final = "SELECT pg_xact_status(%s::xid8)"
 #: after a crash: not given to anybody yet, so what was done under this number never reached the disk
 _IS_FREE: Final = "SELECT %s::xid8 >= pg_snapshot_xmax(pg_current_snapshot())"
