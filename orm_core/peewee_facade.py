@@ -24,6 +24,7 @@ from peewee import (
     Cast,
     CharField,
     ColumnBase,
+    CommaNodeList,
     ConnectionContext,
     Context,
     CursorWrapper,

@@ -42,6 +42,7 @@ SelectBase: Any
 SCOPE_COLUMN: Any
 SQL: Any
 Cast: Any
+CommaNodeList: Any
 EnclosedNodeList: Any
 Entity: Any
 Index: Any

@@ -892,6 +892,18 @@ def test_an_update_from_another_table_sees_the_rows_of_both(authors, flag):
     assert names(Author.with_deleted().where(Author.n == 7)) == names(expected)
 
 
+def test_an_update_answers_its_own_columns_beside_those_of_another_table(authors):
+    """Both tables have an id; alone the columns need no table's name."""
+    changed = Author.update(n=7).where(Author.id == authors[0].id).returning(Author)
+    assert '"n"' in changed.sql()[0].partition("RETURNING")[2]
+    assert '"."' not in changed.sql()[0].partition("RETURNING")[2]
+    query = Author.update(n=8).from_(Book).where(Book.author == Author.id).returning(Author)
+    rows = list(query)
+    assert rows
+    assert {row.id for row in rows} <= {author.id for author in authors}
+    assert {row.n for row in rows} == {8}
+
+
 @pytest.mark.parametrize("flag", SEES)
 def test_an_update_from_an_alias_sees_the_rows_of_both(authors, flag):
     see, visibility = SEES[flag]
