@@ -88,6 +88,7 @@ __all__ = [
     "CharField",
     "Column",
     "ColumnBase",
+    "CommaNodeList",
     "ConnectionContext",
     "Context",
     "CursorWrapper",
