@@ -104,7 +104,9 @@ class Database(SendingDatabase):
         server: str | None = getattr(here["conn"], "server", None)
         if server is None:
             return None
-        (number,) = self._send(here, outcome.NUMBER, ()).fetchone()
+        cursor = self._send(here, outcome.NUMBER, ())
+        (number,) = cursor.fetchone()
+        here["conn"].give_back(cursor)
         return f"{server}/{number}" if number else None
 
     def outcome_of(self, transaction_id: str, timeout: float = 10.0) -> Outcome:

@@ -110,6 +110,7 @@ class _Place:
     def retire(self) -> None:
         """Close a good connection once the rows are read that it received."""
         connection, self.connection = self.connection, None
+        connection.let_go()
         connection.retire()
 
 
@@ -426,6 +427,7 @@ def _taken(place: _Place) -> str:
 
 
 def _close(connection: Any) -> None:
+    connection.let_go()
     try:
         connection.close()
     except Exception:

@@ -160,11 +160,11 @@ class SendingDatabase(PooledDatabase):
         if connection.is_limited or deadline() != math.inf:
             settings = _limit_sql(connection, sql)
         if not (self.audited or acting.scope_names):
-            return self._run(connection.cursor, sql, params, opening, settings)
+            return self._run(connection.take_cursor, sql, params, opening, settings)
         block = self._block
         who = acting.now(audited=self.audited)
         telling = acting.telling(who, block, connection, sql)
-        cursor = self._run(connection.cursor, sql, params, opening, settings + telling)
+        cursor = self._run(connection.take_cursor, sql, params, opening, settings + telling)
         if telling and block is not None:
             block.told = who
         return cursor
@@ -318,7 +318,9 @@ class SendingDatabase(PooledDatabase):
 
     def statement(self, sql: str) -> None:
         """Run one statement without parameters on this thread's connection."""
-        self._send(self.here(), sql, None)
+        cursor = self._send(self.here(), sql, None)
+        if cursor is not None:
+            cursor.connection.give_back(cursor)
 
     def _status(self) -> int | None:
         connection = self._state.conn

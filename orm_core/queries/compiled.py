@@ -180,7 +180,10 @@ class Statement:
 
     def first(self, values: tuple[Any, ...]) -> Any:
         """Send the statement with its parameters; answers its first row, or None."""
-        return self.read_first(self.cursor(values))
+        cursor = self.cursor(values)
+        row = self.read_first(cursor)
+        cursor.connection.give_back(cursor)
+        return row
 
     def read_first(self, cursor: Any) -> Any:
         """The first row of a cursor, or None."""

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from psycopg2.extras import Json
 from service_helpers import connect_params, new_user
 
-from domains.users import User
+from domains.users import User, UsersService
 from orm_core import (
     ConfigurationError,
     ConnectionLost,
@@ -153,6 +153,17 @@ def test_the_style_of_dates_that_a_server_is_set_to_does_not_matter(both):
         finally:
             styled.close_all()
     assert rows == [(date(2020, 1, 31), datetime(2020, 1, 31, 10, tzinfo=UTC))] * 2
+
+
+def test_rows_that_wait_to_be_read_survive_the_calls_in_between(database):
+    """A cursor that was read is used again; one that somebody has is not."""
+    with database.connection_context():
+        UsersService.find_by_email("nobody@example.com")
+        cursor = database.execute_sql("SELECT generate_series(1, 3)")
+        UsersService.find_by_email("nobody@example.com")
+        with transaction():
+            UsersService.create(new_user())
+        assert cursor.fetchall() == [(1,), (2,), (3,)]
 
 
 @pytest.fixture(scope="module")

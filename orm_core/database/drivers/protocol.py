@@ -48,6 +48,15 @@ class Connection(Protocol):
         Beside PEP 249: ``statusmessage``, and ``copy_expert(sql, file)`` for COPY FROM STDIN.
         """
 
+    def take_cursor(self) -> Any:
+        """A cursor: one that was given back, as a new one costs a tenth of a statement."""
+
+    def give_back(self, cursor: Any) -> None:
+        """Say that a cursor's answer was read and that nobody else has it."""
+
+    def let_go(self) -> None:
+        """Keep no cursor from now on; the connection is about to be closed or dropped."""
+
     def prepare_statements(self) -> None:
         """Have the server keep plans from now on, where no pooler stands between."""
 

@@ -14,7 +14,7 @@ import psycopg2
 from psycopg2 import Error, ProgrammingError, extensions, extras
 
 from orm_core.database.decoding import read_json, uuid_of
-from orm_core.database.prepared import Prepares
+from orm_core.database.drivers.session import Session
 
 __all__ = ["NAME", "Connection", "Error", "ProgrammingError", "connect", "sqlstate"]
 
@@ -44,11 +44,8 @@ _UUID = extensions.new_type((_UUID_OID,), "UUID", _read_uuid)
 _MOMENT = extensions.new_type((_MOMENT_OID,), "TIMESTAMPTZ", _read_moment)
 
 
-class Connection(Prepares, extensions.connection):  # type: ignore[misc]
+class Connection(Session, extensions.connection):  # type: ignore[misc]
     """A connection, and what is prepared on it."""
-
-    was_cut = False
-    is_limited = False
 
     def retire(self) -> None:
         """Left to its end, which closes it: a cursor keeps it, and can't be read once it is closed."""

@@ -18,7 +18,7 @@ from psycopg.client_cursor import ClientCursorMixin
 from psycopg.pq import ExecStatus
 
 from orm_core.database.drivers.psycopg3_types import ADAPTERS
-from orm_core.database.prepared import Prepares
+from orm_core.database.drivers.session import Session
 
 __all__ = ["NAME", "Connection", "Error", "ProgrammingError", "connect", "sqlstate"]
 
@@ -81,11 +81,8 @@ class _NamedCursor(_Refusals, ClientCursorMixin[Any, Any], ServerCursor[Any]):
         pass
 
 
-class Connection(Prepares, psycopg.Connection[Any]):
+class Connection(Session, psycopg.Connection[Any]):
     """A connection with the words of psycopg 2."""
-
-    was_cut = False
-    is_limited = False
 
     def retire(self) -> None:
         """Close it; cursors keep the rows that they received."""
