@@ -162,7 +162,7 @@ def test_rows_that_wait_to_be_read_survive_the_calls_in_between(database):
         cursor = database.execute_sql("SELECT generate_series(1, 3)")
         UsersService.find_by_email("nobody@example.com")
         with transaction():
-            UsersService.create(new_user())
+            new_user()
         assert cursor.fetchall() == [(1,), (2,), (3,)]
 
 
@@ -476,7 +476,6 @@ def test_statements_that_somebody_dropped_are_prepared_anew(preparing):
 
 
 def test_the_verbs_of_a_service_answer_the_same_when_prepared(preparing):
-    from domains.users import UsersService
 
     for turn in range(4):
         user = new_user(email=f"u{turn}@example.com")
