@@ -133,8 +133,7 @@ class MakesRows(peewee.Query):
         makers = getattr(meta, "row_makers", None)
         if makers is None or isinstance(model, peewee.ModelAlias):
             return None
-        default = getattr(self, "_is_default", False)
-        key = kind if default else (kind, *map(id, self._returning))
+        key = kind if self._selects_all() else (kind, *map(id, self._returning))
         maker = makers.get(key)
         if maker is None:
             fields = model._meta.fields
@@ -146,6 +145,13 @@ class MakesRows(peewee.Query):
             makers[key] = maker
         loop: MakeRows | None = maker.make
         return loop
+
+    def _selects_all(self) -> bool:
+        """Whether it selects the columns that the model has by now; a query may be older."""
+        if not getattr(self, "_is_default", False):
+            return False
+        mine, fields = self._returning, self.model._meta.sorted_fields
+        return len(mine) == len(fields) and mine[-1] is fields[-1]
 
 
 class MadeOnDemand:

@@ -104,7 +104,7 @@ def _key(query: Any, values: list[Any]) -> Any:
     for name, part in vars(query).items():
         if part is not None and part is not False and name not in _READ:
             raise _Unknown
-    columns = None if query._is_default else _columns(model, query._returning)
+    columns = None if query._selects_all() else _columns(model, query._returning)
     where = query._where if query._where is None else _part(query._where, model, values, None)
     order = tuple([_term(term, model) for term in query._order_by or ()])
     values.extend(count for count in (query._limit, query._offset) if count is not None)

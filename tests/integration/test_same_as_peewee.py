@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from peewee import SQL, Value, fn
 from wide_models import MODELS, VALUES, Bare, Colour, LowerField, Shelf, Thing, row
 
-from orm_core import InvalidValue, OrmCoreError, TextField, db
+from orm_core import InvalidValue, OrmCoreError, TextField, compiled, db
 from orm_core.database.compiled_sql import CompiledSql
 from orm_core.models import shapes
 from orm_core.models.rows import MOST_LOOPS, MadeRows, MakesRows, Record
@@ -455,6 +455,21 @@ def test_a_change_of_the_model_is_seen_by_the_next_query(rollback_db):
     assert '"added"' in query()
     Changing._meta.remove_field("added")
     assert '"added"' not in query()
+
+
+def test_a_query_that_is_older_than_a_field_of_its_model_changes_nothing_for_newer_ones(things):
+    older, hot = Shelf.select(), compiled(Shelf.select())
+    before = [described(one) for one in older]
+    db.execute_sql("ALTER TABLE wide_shelves ADD COLUMN added text DEFAULT 'yes'")
+    try:
+        Shelf._meta.add_field("added", TextField(null=True))
+        assert [described(one)[1] for one in older.clone()] == [one[1] for one in before]
+        assert [described(one)[1] for one in hot()] == [one[1] for one in before]
+        assert {one.added for one in Shelf.select()} == {"yes"}
+    finally:
+        Shelf._meta.remove_field("added")
+        del Shelf.added
+    assert [described(one) for one in Shelf.select()] == before
 
 
 def test_rows_are_read_on_either_road_of_the_cursor(things):
