@@ -176,11 +176,11 @@ def sql_type(field: Any, context: Any = None) -> str:
     return _SERIAL.get(name, name).replace("%", "%%")
 
 
-def returning(model: Any, fields: Iterable[Any] | None = None) -> str:
-    """RETURNING with columns of a model: these, or all."""
-    table = quoted(model._meta.table_name)
+def returning(model: Any, fields: Iterable[Any] | None = None, *, alone: bool = False) -> str:
+    """RETURNING with columns of a model: these, or all; ``alone`` when no other table is there."""
+    table = "" if alone else f"{quoted(model._meta.table_name)}."
     columns = [quoted(one.column_name) for one in fields or model._meta.sorted_fields]
-    return "RETURNING " + ", ".join(f"{table}.{column}" for column in columns)
+    return "RETURNING " + ", ".join(f"{table}{column}" for column in columns)
 
 
 # -- new rows -----------------------------------------------------------------------------------

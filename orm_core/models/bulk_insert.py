@@ -81,7 +81,7 @@ def _insert(model: Any, columns: Sequence[Column], answer: Returning) -> list[An
     key = model._meta.primary_key
     sql = (
         f"INSERT INTO {table_of(model)} ({names}) SELECT {', '.join(selected)} FROM {source} "
-        f"{returning(model, [key] if answer == 'ids' else None)}"
+        f"{returning(model, [key] if answer == 'ids' else None, alone=True)}"
     )
     cursor = model._meta.database.execute_sql(sql, [column.array() for column in columns])
     if answer == "ids":

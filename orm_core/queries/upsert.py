@@ -156,7 +156,8 @@ class _Batch:
             f"SELECT {', '.join(selected)} FROM {source} "
             f"ON CONFLICT ({arbiter}){f' WHERE {is_live}' if self._live else ''} "
             f"DO UPDATE SET {', '.join(settings)} "
-            f"{f'WHERE {quoted(meta.table_name)}.{is_live} ' if is_live else ''}{returning(model)}"
+            f"{f'WHERE {quoted(meta.table_name)}.{is_live} ' if is_live else ''}"
+            f"{returning(model, alone=True)}"
         )
         arrays = [column.array() for column in columns]
         return answered(model, meta.database.execute_sql(sql, arrays))

@@ -258,6 +258,21 @@ def test_every_change_moves_updated_at_and_nothing_else(tables, change):
     assert before <= after.updated_at <= datetime.now(UTC)
 
 
+def test_what_is_returned_names_its_table_where_another_one_stands_beside_it(tables):
+    whole = Part.insert(name="a", serial="1").returning(Part)
+    assert ' RETURNING "id", "name"' in whole.sql()[0]
+    (part,) = whole.execute()
+    changed = Part.update(size=5).where(Part.id == part.id).returning(Part)
+    assert ' RETURNING "id", "name"' in changed.sql()[0]
+    assert [one.id for one in changed.execute()] == [part.id]
+    other = Part.alias()
+    beside = Part.update(size=6).from_(other).where(Part.id == other.id).returning(Part.id)
+    assert beside.sql()[0].endswith(f'RETURNING "{Part._meta.table_name}"."id"')
+    assert [one.id for one in beside.execute()] == [part.id]
+    renamed = Part.update(size=7).returning(Part.size.alias("now"), Part.name).dicts()
+    assert list(renamed.execute()) == [{"now": 7, "name": "a"}]
+
+
 @pytest.mark.parametrize("change", ["delete", "restore"])
 def test_soft_deletes_and_restores_move_updated_at(tables, change):
     part = Part.create(name="a", updated_at=PAST, deleted_at=PAST if change == "restore" else None)
