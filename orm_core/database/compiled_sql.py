@@ -13,7 +13,7 @@ import itertools
 import re
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from psycopg2.extras import Json
 
@@ -66,20 +66,16 @@ class CompiledSql(str):
         return "".join(pieces)
 
     def _with_written(self, values: Sequence[Any]) -> str | None:
-        literals: list[str] = []
-        for value in values:
-            if isinstance(value, str):
-                literal = _text(value)
-            else:
-                write = _WRITERS.get(value.__class__)
-                literal = write and write(value)
-            if literal is None:
-                return None
-            literals.append(literal)
-        pieces = self._bare.copy()
-        if len(pieces) != 2 * len(literals) + 1:
+        texts = "".join([value for value in values if isinstance(value, str)])
+        if "\\" in texts or "\0" in texts:  # may need E'', and would end the statement
             return None
-        pieces[1::2] = literals
+        if "'" in texts:
+            values = [_doubled(value) if isinstance(value, str) else value for value in values]
+        literals = [f"'{value}'" if isinstance(value, str) else _literal(value) for value in values]
+        pieces = self._bare.copy()
+        if None in literals or len(pieces) != 2 * len(literals) + 1:
+            return None
+        pieces[1::2] = cast("list[str]", literals)
         return "".join(pieces)
 
 
@@ -107,10 +103,14 @@ def _with_places(pieces: list[str], *, quote: str) -> list[str]:
     return placed
 
 
-def _text(value: str) -> str | None:
-    if "\\" in value or "\0" in value:  # may need E'', and would end the statement
-        return None
-    return "'" + value.replace("'", "''") + "'"
+def _literal(value: Any) -> str | None:
+    """What is no text; None where the driver has to write it."""
+    write = _WRITERS.get(value.__class__)
+    return write and write(value)
+
+
+def _doubled(text: str) -> str:
+    return text.replace("'", "''")
 
 
 def _integer(value: int) -> str:
@@ -122,7 +122,8 @@ def _moment(value: datetime) -> str:
 
 
 def _json(value: Json) -> str | None:
-    return _text(value.dumps(value.adapted))
+    text = value.dumps(value.adapted)
+    return None if "\\" in text else f"'{_doubled(text)}'"
 
 
 #: beside texts; by the exact type, as a class of somebody else's may have an adapter of its own
