@@ -17,6 +17,7 @@ from typing import Any, Final, cast
 
 from psycopg2.extras import Json
 
+_ASKING: Final = ", pg_current_xact_id_if_assigned()"
 _PLACE = re.compile(r"%(s|%)")
 
 
@@ -77,6 +78,25 @@ class CompiledSql(str):
             return None
         pieces[1::2] = cast("list[str]", literals)
         return "".join(pieces)
+
+
+class AskingSql(CompiledSql):
+    """A statement with RETURNING that also answers the transaction's number, as the last column.
+
+    So that a COMMIT without an answer can be found out needs no round trip of its own.
+    """
+
+    __slots__ = ("plain",)
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        #: the statement, as it is told to those who listen
+        self.plain: CompiledSql = CompiledSql(text.removesuffix(_ASKING))
+
+    @classmethod
+    def of(cls, sql: CompiledSql) -> AskingSql:
+        """The asking form of a statement that ends with RETURNING."""
+        return cls(f"{sql}{_ASKING}")
 
 
 def _pieces(text: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ from orm_core.database import outcome
 from orm_core.database.drivers.protocol import IN_ERROR, IN_TRANSACTION
 from orm_core.database.leaving import Exit
 from orm_core.database.plain_functions import PlainDecorator
+from orm_core.database.pool import Lease
 from orm_core.database.sending import SendingDatabase, is_idle
 from orm_core.database.tasks import current_task
 from orm_core.database.transactions import Isolation, Transaction, mark, unsent
@@ -98,15 +98,19 @@ class Database(SendingDatabase):
         if not waiting or waiting[0].is_savepoint:
             self.statement(sql)
 
-    def transaction_id(self) -> str | None:
-        """What ``outcome_of`` asks by; None as long as the transaction has written nothing."""
+    def transaction_id(self, number: str | None = None) -> str | None:
+        """What ``outcome_of`` asks by; None as long as the transaction has written nothing.
+
+        ``number`` is the transaction's where it is known already; else the server is asked.
+        """
         here = self.here()
         server: str | None = getattr(here["conn"], "server", None)
         if server is None:
             return None
-        cursor = self._send(here, outcome.NUMBER, ())
-        (number,) = cursor.fetchone()
-        here["conn"].give_back(cursor)
+        if number is None:
+            cursor = self._send(here, outcome.NUMBER, ())
+            (number,) = cursor.fetchone()
+            here["conn"].give_back(cursor)
         return f"{server}/{number}" if number else None
 
     def outcome_of(self, transaction_id: str, timeout: float = 10.0) -> Outcome:
@@ -124,9 +128,8 @@ class Database(SendingDatabase):
 
     def server_spoke(self) -> bool:
         """Whether this thread's connection has something to read that nobody asked for."""
-        poller = select.poll()
-        poller.register(self._state.conn.fileno(), select.POLLIN)
-        return bool(poller.poll(0))
+        lease: Lease = self.here()["lease"]
+        return lease.has_news()
 
     def transaction_failed(self) -> bool:
         """Whether a statement of the running transaction failed, so that it can't commit."""

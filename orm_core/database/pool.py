@@ -134,6 +134,10 @@ class Lease:
         """The driver's connection."""
         return self.place.connection if self.place is not None else None
 
+    def has_news(self) -> bool:
+        """Whether there is something to read that nobody asked for: most often the end."""
+        return self.place is None or bool(self.place.poller.poll(0))
+
     def end(self) -> None:
         """Give the connection back; twice is no error."""
         self.pool.release(self)

@@ -17,7 +17,7 @@ from psycopg2.errorcodes import ACTIVE_SQL_TRANSACTION
 
 from orm_core import peewee_facade as peewee
 from orm_core.database import acting, deploy_lock
-from orm_core.database.compiled_sql import CompiledSql
+from orm_core.database.compiled_sql import AskingSql, CompiledSql
 from orm_core.database.connecting import PooledDatabase
 from orm_core.database.diagnostics import no_answer, translate
 from orm_core.database.drivers.protocol import ACTIVE, IDLE, IN_ERROR, IN_TRANSACTION
@@ -261,12 +261,23 @@ class SendingDatabase(PooledDatabase):
     def _tell(self, sql: str, params: Any, seconds: float, failure: BaseException | None) -> None:
         if sql is NUMBER or sql is SERVER:
             return  # asked by us, not by the service
+        if isinstance(sql, AskingSql):
+            sql = sql.plain
         if _is_debugging(_DEBUG):
             logger.debug("%.6fs %s", seconds, masked(sql))  # nor the parameters: they are data
         signals.tell(sql, seconds, failure)
         if self.query_hooks:
             for hook in self.query_hooks:
                 hook(peewee.QueryEvent(sql, params, seconds, failure))
+
+    @property
+    def unnumbered(self) -> Transaction | None:
+        """The running transaction, as long as its number is wanted and not known."""
+        blocks = self._state.__dict__["transactions"]
+        if not blocks or not isinstance(blocks[0], Transaction):
+            return None
+        outermost: Transaction = blocks[0]
+        return outermost if outermost.is_tracked and outermost.number is None else None
 
     # -- what goes before -------------------------------------------------------------------
 

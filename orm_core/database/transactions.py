@@ -76,6 +76,8 @@ class Transaction(PlainDecorator):
         #: whether a block inside could not be undone, so that nothing may be committed
         self._is_doomed = False
         self._outcome: Outcome = "not applied"
+        #: the server's for it, once a statement that writes has told
+        self.number: str | None = None
         #: whether ``commit()`` was called inside, so that it can't be undone as a whole
         self.has_committed: bool = False
         #: whether its BEGIN or SAVEPOINT is under way
@@ -168,7 +170,7 @@ class Transaction(PlainDecorator):
             self.told = self._outer.told
             return
         self._database.statement("ROLLBACK")
-        self.told = None
+        self.told = self.number = None
         self.sent = not begin
 
     def commit(self, begin: bool = True) -> None:
@@ -187,7 +189,7 @@ class Transaction(PlainDecorator):
         finally:
             # Also after a COMMIT that failed, so that what follows is not committed one by one.
             self.sent = not begin
-            self.told = None
+            self.told = self.number = None
         _call(callbacks)
 
     def _check_innermost(self) -> None:
@@ -302,8 +304,9 @@ class Transaction(PlainDecorator):
             raise _aborted("transaction")
         try:
             # Also tells, before COMMIT is sent, whether there is still somebody to send it to.
-            number = self._database.transaction_id() if self.is_tracked else None
-            if number is None and self._database.server_spoke():
+            number = self._database.transaction_id(self.number) if self.is_tracked else None
+            was_asked = number is not None and self.number is None
+            if not was_asked and self._database.server_spoke():
                 self._database.statement("SELECT 1")  # most often it ended the session
         except BaseException:
             self._roll_back_quietly()

@@ -20,11 +20,13 @@ from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
 
 from orm_core import peewee_facade as peewee
-from orm_core.database.compiled_sql import CompiledSql
+from orm_core.database.compiled_sql import AskingSql, CompiledSql
+from orm_core.database.transactions import Transaction
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import has_one_type, is_sql
 from orm_core.models.fields import array_literal
 from orm_core.models.identifiers import utcnow
+from orm_core.models.insert import InsertQuery
 from orm_core.models.payloads import driver_value
 from orm_core.models.schema import Metadata
 from orm_core.models.soft_delete import SelectQuery, UpdateQuery
@@ -152,8 +154,13 @@ class Statement:
         }
         # A value must be of its column's type, which the server infers when it prepares.
         typed = context.typed and all(slot.typed for slot in self.slots.values())
-        self.sql: str = CompiledSql(sql) if typed else sql
+        compiled_sql = CompiledSql(sql) if typed else None
+        self.sql: str = compiled_sql or sql
         self.make: Callable[[Any], list[Any]] | None = query.row_maker()
+        #: of a write that answers rows
+        self._asking: AskingSql | None = None
+        if compiled_sql and self.make and isinstance(query, UpdateQuery | InsertQuery):
+            self._asking = AskingSql.of(compiled_sql)
         #: the parameters in their order, by name; a constant has its place instead
         self.keys: list[str | int] = [
             self.slots[place].name if place in self.slots else place for place in places
@@ -180,10 +187,31 @@ class Statement:
 
     def first(self, values: tuple[Any, ...]) -> Any:
         """Send the statement with its parameters; answers its first row, or None."""
+        if self._asking is not None:
+            database = self.database
+            block = database.unnumbered
+            if block is not None:
+                return self._first_asking(self._asking, database, block, values)
         cursor = self.cursor(values)
         row = self.read_first(cursor)
         cursor.connection.give_back(cursor)
         return row
+
+    def _first_asking(
+        self, sql: AskingSql, database: Any, block: Transaction, values: tuple[Any, ...]
+    ) -> Any:
+        cursor = database.execute_sql(sql, values)
+        row = cursor.fetchone()
+        cursor.connection.give_back(cursor)
+        if row is None:
+            return None
+        block.number = row[-1]
+        return self._made(row[:-1])
+
+    def _made(self, row: tuple[Any, ...]) -> Any:
+        """A row of the driver as the query answers it."""
+        make: Any = self.make
+        return make((row,))[0]
 
     def read_first(self, cursor: Any) -> Any:
         """The first row of a cursor, or None."""

@@ -267,7 +267,7 @@ class _Marking:
 
     def row(self, key: Any, moment: Any) -> Any:
         """Mark them; answers the first, or None."""
-        return self._statement.read_first(self.rows(key, moment))
+        return self._statement.first(self._bind(moment, key))
 
 
 def _apart(fields: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

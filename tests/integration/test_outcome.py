@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
+from uuid import uuid4
 
 import psycopg2
 import pytest
 from cutting import Way, before_commit_arrives, before_commit_is_answered, way_to
 
-from domains.users import User
+from domains.users import User, UsersService
 from orm_core import (
     CommitUnknown,
     ConnectionFailed,
@@ -236,3 +237,82 @@ def test_a_lost_connection_that_is_swallowed_in_a_savepoint_is_told_too(way):
         with transaction(), suppress(ConnectionLost):
             add("b")
     assert (caught.value.outcome, stored(way)) == ("not applied", [])
+
+
+# The number of a transaction
+
+
+def payload(email: str) -> Any:
+    return {"email": email, "first_name": "A", "provider_account_id": email}
+
+
+def test_services_make_a_transaction_whose_number_costs_no_round_trip(way):
+    UsersService.create(payload("a"))
+    sent: list[bytes] = []
+    with transaction():
+        user = UsersService.create(payload("b"))  # the connection learns which server this is
+    way.cuts = lambda name, data: name == "client" and sent.append(data) is not None
+    with transaction() as tx:
+        UsersService.update(user.id, {"first_name": "B"})
+        UsersService.create(payload("c"))
+        number = tx.number
+    assert [data[:1] for data in sent] == [b"Q"] * 3  # BEGIN;UPDATE, INSERT, COMMIT
+    assert db.execute_sql("SELECT pg_xact_status(%s::xid8)", (number,)).fetchone() == ("committed",)
+    assert stored(way) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("prepare", [False, True])
+@pytest.mark.parametrize(
+    ("cuts", "outcome"),
+    [(before_commit_arrives, "not applied"), (before_commit_is_answered, "applied")],
+)
+def test_the_number_that_came_with_a_row_finds_out_what_became_of_it(
+    clone_db, orm_core_server, cuts, outcome, prepare
+):
+    with way_to(orm_core_server, clone_db.database) as (way, url):
+        initialize_db(url, prepare=prepare)
+        user = UsersService.create(payload("a"))
+        for n in range(3):
+            with transaction():
+                UsersService.update(user.id, {"first_name": str(n)})
+        with pytest.raises(CommitUnknown) as caught, transaction() as tx:
+            UsersService.update(user.id, {"first_name": "last"})
+            assert tx.number is not None
+            once(way, cuts)
+        assert caught.value.find_out() == outcome
+        way.cuts = None
+        assert (UsersService.get(user.id).first_name == "last") == (outcome == "applied")
+        db.close_all()
+
+
+def test_a_row_that_is_not_there_leaves_the_number_to_be_asked_for(way):
+    with pytest.raises(CommitUnknown) as caught, transaction() as tx:
+        assert UsersService.update(uuid4(), {"first_name": "B"}) is None
+        assert tx.number is None
+        add("a")
+        once(way, before_commit_is_answered)
+    assert caught.value.find_out() == "applied"
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_the_next_transaction_of_a_block_has_a_number_of_its_own(way, end):
+    with transaction() as tx:
+        UsersService.create(payload("a"))
+        first = tx.number
+        getattr(tx, end)()
+        assert tx.number is None
+        UsersService.create(payload("b"))
+        assert tx.number not in (None, first)
+
+
+def test_those_who_listen_are_told_the_statement_without_the_number(way):
+    told: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(db, "query_hooks", [lambda event: told.append(event.sql)])
+        UsersService.create(payload("a"))
+        with transaction(track=False):
+            UsersService.create(payload("b"))
+        with transaction() as tx:
+            UsersService.create(payload("c"))
+            assert tx.number is not None
+    assert len({sql for sql in told if sql.startswith("INSERT")}) == 1
