@@ -5,8 +5,8 @@ BEGIN and COMMIT. Labels are bounded: operations are a fixed list, tables are th
 (``other`` for the rest, ``none`` for transaction control), error kinds are those of
 ``orm_core.errors``.
 
-Each thread counts in cells of its own, which no lock guards and a scrape adds up, so a statement
-costs about a microsecond. Where ``PROMETHEUS_MULTIPROC_DIR`` is set, prometheus_client's own
+A statement only notes its duration, which no lock guards; a scrape, or a list that has grown long,
+sorts the noted ones into their buckets. So a statement costs less than a microsecond. Where ``PROMETHEUS_MULTIPROC_DIR`` is set, prometheus_client's own
 metrics count instead: they share their values with the other processes.
 """
 
@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import os
 import threading
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from itertools import accumulate
-from typing import NamedTuple
+from itertools import accumulate, pairwise
+from typing import NamedTuple, TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import (
@@ -32,13 +32,18 @@ from prometheus_client.registry import Collector
 
 from orm_core.crypto.ring import seals
 from orm_core.database.connection import db
-from orm_core.database.events import NONE, OTHER, QueryEvent, signals
+from orm_core.database.events import NONE, OTHER, Counts, Told, signals
 from orm_core.database.pool_stats import REASONS, WAIT_BUCKETS, PoolStats
 from orm_core.database.retries import retries
 from orm_core.errors import QueryError
 
 #: seconds; from a look-up by key to a report
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+#: durations noted for a series before they are sorted into their buckets
+MOST_NOTED = 256
+
+T = TypeVar("T")
 
 QUERIES = "db_queries", "Statements sent, failed ones included."
 DURATIONS = "db_query_duration_seconds", "Time from sending a statement to its answer."
@@ -51,116 +56,102 @@ _SUMMED = _SENT, _FAILED, _SECONDS = (
 )
 
 
-class _Cell:
-    """The durations of one operation on one table: how many fell in each bucket, and their sum."""
+class _Series:
+    """The statements with one operation on one table: their durations, and their errors by kind.
 
-    __slots__ = ("counts", "seconds")
+    ``list.append`` is one step for all threads, and so are the slices by which one thread at a
+    time, under the lock, takes what is noted: nothing is lost, and nothing counted twice.
+    """
 
     def __init__(self) -> None:
+        self._noted: list[float] = []
+        self._failed: list[str] = []
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Forget all; for a forked process, where a thread of the parent may hold the lock."""
+        self._lock = threading.Lock()
+        self._noted.clear()
+        self._failed.clear()
+        #: how many durations fell in each bucket
         self.counts = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
+        self.failures: Tally[str] = Tally()
 
-    def add(self, other: _Cell) -> None:
-        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
-        self.seconds += other.seconds
+    def count(self, seconds: float, error: BaseException | None) -> None:
+        """Count one statement."""
+        self._noted.append(seconds)
+        if error is not None:
+            self._failed.append(_kind(error))
+        if len(self._noted) > MOST_NOTED:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        lock = self._lock
+        if lock.acquire(blocking=False):  # or another thread is at it
+            try:
+                self._sort()
+            finally:
+                lock.release()
+
+    def totals(self) -> tuple[list[int], float, dict[str, int]]:
+        """The count of each bucket, the sum of seconds, and the errors by kind."""
+        with self._lock:
+            self._sort()
+            return list(self.counts), self.seconds, dict(self.failures)
+
+    def _sort(self) -> None:
+        noted, failed = _taken(self._noted), _taken(self._failed)
+        noted.sort()
+        ends = [0, *(bisect_right(noted, bound) for bound in BUCKETS), len(noted)]
+        for place, (start, end) in enumerate(pairwise(ends)):
+            self.counts[place] += end - start
+        self.seconds += sum(noted)
+        self.failures.update(failed)
 
 
-class _Cells:
-    """What one thread counted."""
-
-    def __init__(self) -> None:
-        self.durations: dict[tuple[str, str], _Cell] = {}
-        self.failures: Tally[tuple[str, str, str]] = Tally()
-
-    def cell(self, key: tuple[str, str]) -> _Cell:
-        return self.durations.setdefault(key, _Cell())
-
-    def add(self, other: _Cells) -> None:
-        for key, cell in list(other.durations.items()):
-            self.cell(key).add(cell)
-        self.failures.update(dict(other.failures))
+def _taken(noted: list[T]) -> list[T]:
+    """What a list holds, taken from it while other threads go on appending."""
+    some = noted[:]
+    del noted[: len(some)]
+    return some
 
 
-class QueryCollector(Collector):
+class QueryCollector(Collector, Counts):
     """Counts statements, and tells Prometheus; one for the process."""
 
     def __init__(self) -> None:
-        self._declared: set[tuple[str, str]] = set()
-        self._lock: threading.Lock
-        self._ended: _Cells  # of threads that are no more
-        self._running: list[tuple[threading.Thread, _Cells]]
-        self._mine: threading.local
-        self.start_anew()
+        self._series: dict[tuple[str, str], _Series] = {}
 
-    def record(self, event: QueryEvent) -> None:
-        """Count one statement."""
-        operation, table, seconds, error = event
-        try:
-            cells: _Cells = self._mine.cells
-        except AttributeError:
-            cells = self._begin()
-        cell = cells.durations.get((operation, table)) or cells.cell((operation, table))
-        cell.counts[bisect_left(BUCKETS, seconds)] += 1
-        cell.seconds += seconds
-        if error is not None:
-            cells.failures[operation, table, _kind(error)] += 1
+    def counter(self, operation: str, table: str) -> Told:
+        """What counts a statement; from now on there is a series of this operation and table.
 
-    def declare(self, operation: str, table: str) -> None:
-        """Have a series from the start, at 0, so that a rate can be taken of the first event."""
-        with self._lock:
-            self._declared.add((operation, table))
+        It begins at 0, so that a rate can be taken of the first event.
+        """
+        return self._series.setdefault((operation, table), _Series()).count
 
     def start_anew(self) -> None:
         """Count from 0, as a process does that was forked: its parent counts its own."""
-        self._lock = threading.Lock()  # a thread of the parent may hold the other
-        self._ended = _Cells()
-        self._running = []
-        self._mine = threading.local()
-
-    def _begin(self) -> _Cells:
-        cells = self._mine.cells = _Cells()
-        with self._lock:
-            self._retire()
-            self._running.append((threading.current_thread(), cells))
-        return cells
-
-    def _retire(self) -> None:
-        running: list[tuple[threading.Thread, _Cells]] = []
-        for thread, cells in self._running:
-            if thread.is_alive():
-                running.append((thread, cells))
-            else:
-                self._ended.add(cells)
-        self._running = running
-
-    def _total(self) -> _Cells:
-        with self._lock:
-            self._retire()
-            total = _Cells()
-            for key in self._declared:
-                total.cell(key)
-            total.add(self._ended)
-            for _, cells in self._running:
-                total.add(cells)
-        return total
+        for series in self._series.values():
+            series.start_anew()
 
     def collect(self) -> Iterator[Metric]:
         """Prometheus' hook."""
-        total = self._total()
         queries = CounterMetricFamily(*QUERIES, labels=LABELS)
         durations = HistogramMetricFamily(*DURATIONS, labels=LABELS)
         failures = CounterMetricFamily(*FAILURES, labels=(*LABELS, "kind"))
         bounds = [*map(str, BUCKETS), "+Inf"]
-        for key, cell in sorted(total.durations.items()):
-            running = list(accumulate(cell.counts))
+        for key, series in sorted(self._series.items()):
+            counts, seconds, failed = series.totals()
+            running = list(accumulate(counts))
             queries.add_metric(key, running[-1])
-            durations.add_metric(key, list(zip(bounds, running, strict=True)), cell.seconds)
-        for labels, count in sorted(total.failures.items()):
-            failures.add_metric(labels, count)
+            durations.add_metric(key, list(zip(bounds, running, strict=True)), seconds)
+            for kind, count in sorted(failed.items()):
+                failures.add_metric((*key, kind), count)
         yield from (queries, durations, failures)
 
 
-class SharedCounts:
+class SharedCounts(Counts):
     """The same by prometheus_client's own metrics, whose values several processes share."""
 
     def __init__(self) -> None:
@@ -168,18 +159,18 @@ class SharedCounts:
         self._durations = Histogram(*DURATIONS, LABELS, buckets=BUCKETS)
         self._failures = Counter(*FAILURES, (*LABELS, "kind"))
 
-    def record(self, event: QueryEvent) -> None:
-        """Count one statement."""
-        key = event.operation, event.table
-        self._queries.labels(*key).inc()
-        self._durations.labels(*key).observe(event.seconds)
-        if event.error is not None:
-            self._failures.labels(*key, _kind(event.error)).inc()
+    def counter(self, operation: str, table: str) -> Told:
+        """What counts a statement; from now on there is a series of this operation and table."""
+        queries = self._queries.labels(operation, table)
+        durations = self._durations.labels(operation, table)
 
-    def declare(self, operation: str, table: str) -> None:
-        """Have a series from the start, at 0, so that a rate can be taken of the first event."""
-        self._queries.labels(operation, table)
-        self._durations.labels(operation, table)
+        def count(seconds: float, error: BaseException | None) -> None:
+            queries.inc()
+            durations.observe(seconds)
+            if error is not None:
+                self._failures.labels(operation, table, _kind(error)).inc()
+
+        return count
 
 
 def _kind(error: BaseException) -> str:
@@ -274,11 +265,11 @@ REGISTRY.register(RetryCollector())
 def observe(tables: Iterable[str]) -> None:
     """Count the statements on these tables, and those on none or others."""
     for table in tables:
-        signals.connect(counts.record, table)
+        signals.connect(counts, table)
         for operation in ("select", "insert", "update", "delete"):
-            counts.declare(operation, table)
+            counts.counter(operation, table)
     for table in (NONE, OTHER):
-        signals.connect(counts.record, table)
+        signals.connect(counts, table)
 
 
 class Totals(NamedTuple):

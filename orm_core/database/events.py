@@ -45,6 +45,22 @@ class QueryEvent(NamedTuple):
 
 
 Receiver: TypeAlias = Callable[[QueryEvent], None]
+#: takes the seconds and the error of one statement; the rest of the event is known before
+Told: TypeAlias = Callable[[float, BaseException | None], None]
+
+
+class Counts:
+    """A receiver that only counts: it needs no event made, which would cost more than the count."""
+
+    def counter(self, operation: str, table: str) -> Told:
+        """What is told of each statement with this operation and table."""
+        raise NotImplementedError
+
+
+def _told(receiver: Receiver | Counts, operation: str, table: str) -> Told:
+    if isinstance(receiver, Counts):
+        return receiver.counter(operation, table)
+    return lambda seconds, error: receiver(QueryEvent(operation, table, seconds, error))
 
 
 class Signals:
@@ -53,8 +69,10 @@ class Signals:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         # Tuples are replaced, never changed, so sending needs no lock.
-        self._receivers: dict[str, tuple[Receiver, ...]] = {OTHER: (), NONE: ()}
-        self._subjects: dict[str, tuple[str, str]] = {}
+        self._receivers: dict[str, tuple[Receiver | Counts, ...]] = {OTHER: (), NONE: ()}
+        #: by statement its operation, its table and whom to tell; a new dict after each change,
+        #: so that who looks meanwhile keeps what it found in the old one
+        self._subjects: dict[str, tuple[str, str, tuple[Told, ...]]] = {}
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -68,7 +86,7 @@ class Signals:
                 self._receivers.setdefault(table, ())
             self._subjects = {}
 
-    def connect(self, receiver: Receiver, table: str) -> None:
+    def connect(self, receiver: Receiver | Counts, table: str) -> None:
         """Call ``receiver`` for each statement on ``table``; twice the same counts once.
 
         Raises ``RegistryError`` for a table that no registered domain has.
@@ -77,14 +95,16 @@ class Signals:
             current = self._known(table)
             if receiver not in current:
                 self._receivers[table] = (*current, receiver)
+                self._subjects = {}
 
-    def disconnect(self, receiver: Receiver, table: str) -> None:
+    def disconnect(self, receiver: Receiver | Counts, table: str) -> None:
         """Stop calling ``receiver`` for ``table``; unknown receivers are no error."""
         with self._lock:
             current = self._known(table)
             self._receivers[table] = tuple(one for one in current if one != receiver)
+            self._subjects = {}
 
-    def _known(self, table: str) -> tuple[Receiver, ...]:
+    def _known(self, table: str) -> tuple[Receiver | Counts, ...]:
         try:
             return self._receivers[table]
         except KeyError:
@@ -95,15 +115,18 @@ class Signals:
 
     def subject(self, sql: str) -> tuple[str, str]:
         """The operation and the table that an event of this statement carries."""
+        operation, table, _ = self._subjects.get(sql) or self._learn(sql)
+        return operation, table
+
+    def _learn(self, sql: str) -> tuple[str, str, tuple[Told, ...]]:
         subjects = self._subjects
-        subject = subjects.get(sql)
-        if subject is None:
-            subject = self._find_subject(sql)
-            if len(sql) <= _SHORT:
-                if len(subjects) >= _MOST_SUBJECTS:
-                    subjects.clear()
-                subjects[sql] = subject
-        return subject
+        operation, table = self._find_subject(sql)
+        told = tuple(_told(receiver, operation, table) for receiver in self._receivers[table])
+        if len(sql) <= _SHORT:
+            if len(subjects) >= _MOST_SUBJECTS:
+                subjects.clear()
+            subjects[sql] = operation, table, told
+        return operation, table, told
 
     def _find_subject(self, sql: str) -> tuple[str, str]:
         operation, candidates = describe(sql)
@@ -119,18 +142,11 @@ class Signals:
 
     def tell(self, sql: str, seconds: float, error: BaseException | None) -> None:
         """Call the receivers of a statement's table."""
-        operation, table = self._subjects.get(sql) or self.subject(sql)
-        receivers = self._receivers[table]
-        if receivers:
-            # The constructor of a NamedTuple costs more than the rest of this method.
-            event = tuple.__new__(  # pyright: ignore[reportUnknownMemberType]
-                QueryEvent, (operation, table, seconds, error)
-            )
-            for receiver in receivers:
-                try:
-                    receiver(event)
-                except Exception:
-                    logger.exception("A receiver of query events failed; the query went on.")
+        for told in (self._subjects.get(sql) or self._learn(sql))[2]:
+            try:
+                told(seconds, error)
+            except Exception:
+                logger.exception("A receiver of query events failed; the query went on.")
 
 
 #: the one set of receivers, shared by all databases of the process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -13,12 +14,8 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from service_helpers import User, UsersService, new_user, user_data
 
-from orm_core import QueryEvent, db, metrics, transaction
+from orm_core import db, metrics, transaction
 from orm_core.metrics import QueryCollector
-
-
-def event(seconds: float = 0.001, error: BaseException | None = None) -> QueryEvent:
-    return QueryEvent("select", "users", seconds, error)
 
 
 def count(collector: QueryCollector, name: str = "db_queries_total", **labels: str) -> float:
@@ -30,6 +27,7 @@ def count(collector: QueryCollector, name: str = "db_queries_total", **labels: s
 
 def test_threads_that_end_and_threads_that_run_are_counted_while_somebody_scrapes():
     collector = QueryCollector()
+    tell = collector.counter("select", "users")
     each, rounds = 200, 4
     scrapes: list[float] = []
     done = threading.Event()
@@ -40,9 +38,9 @@ def test_threads_that_end_and_threads_that_run_are_counted_while_somebody_scrape
 
     def work() -> None:
         for number in range(each):
-            collector.record(event(0.5 if number % 2 else 0.0001))
+            tell(0.5 if number % 2 else 0.0001, None)
         if threading.current_thread().name.endswith("7"):
-            collector.record(event(error=ValueError()))
+            tell(0.001, ValueError())
 
     scraper = threading.Thread(target=scrape)
     scraper.start()
@@ -63,28 +61,38 @@ def test_threads_that_end_and_threads_that_run_are_counted_while_somebody_scrape
     assert scrapes == sorted(scrapes)
 
 
-def test_cells_of_threads_that_ended_are_not_kept():
+def test_what_is_noted_is_bounded_without_a_scrape():
     collector = QueryCollector()
-    for _ in range(50):
-        worker = threading.Thread(target=collector.record, args=(event(),))
-        worker.start()
-        worker.join()
-    assert len(collector._running) <= 1
-    assert count(collector) == 50
+    tell = collector.counter("select", "users")
+    for _ in range(5 * metrics.MOST_NOTED):
+        tell(0.001, ValueError())
+    series = collector._series["select", "users"]
+    assert len(series._noted) <= metrics.MOST_NOTED
+    assert len(series._failed) <= metrics.MOST_NOTED
+    assert count(collector) == 5 * metrics.MOST_NOTED
+    assert count(collector, "db_query_errors_total", kind="other") == 5 * metrics.MOST_NOTED
 
 
 def test_a_duration_falls_into_the_bucket_that_it_equals():
     collector = QueryCollector()
     for bound in metrics.BUCKETS:
-        collector.record(event(bound))
+        collector.counter("select", "users")(bound, None)
     for place, bound in enumerate(metrics.BUCKETS, start=1):
         assert count(collector, "db_query_duration_seconds_bucket", le=str(bound)) == place
     assert count(collector, "db_query_duration_seconds_sum") == pytest.approx(sum(metrics.BUCKETS))
 
 
+def test_a_duration_above_all_buckets_is_counted():
+    collector = QueryCollector()
+    collector.counter("select", "users")(11.0, None)
+    assert count(collector) == 1
+    assert count(collector, "db_query_duration_seconds_bucket", le="10.0") == 0
+    assert count(collector, "db_query_duration_seconds_bucket", le="+Inf") == 1
+
+
 def test_a_series_that_is_declared_begins_at_zero():
     collector = QueryCollector()
-    collector.declare("select", "users")
+    collector.counter("select", "users")
     registry = CollectorRegistry()
     registry.register(collector)
     labels = {"operation": "select", "table": "users"}
@@ -130,7 +138,9 @@ def test_a_forked_process_counts_its_own_statements_only(clone_db):
 def test_a_fork_while_another_thread_counts_does_not_hang_the_child():
     collector = metrics.counts
     assert isinstance(collector, QueryCollector)
-    with collector._lock:  # as a thread of the parent may, at that moment
+    with contextlib.ExitStack() as held:  # as a thread of the parent may, at that moment
+        for series in collector._series.values():
+            held.enter_context(series._lock)
         answer = in_child(lambda: len(metrics.text()) > 0)
     assert answer == "True"
 
