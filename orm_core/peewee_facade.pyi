@@ -44,6 +44,7 @@ SQL: Any
 Cast: Any
 CommaNodeList: Any
 EnclosedNodeList: Any
+NodeList: Any
 Entity: Any
 Index: Any
 OnConflict: Any
@@ -476,6 +477,7 @@ class CursorWrapper:
 class Query(Node):
     default_row_type: Any
     model: Any
+    _database: Any
     _returning: Any
     _row_type: Any
     _where: Any

@@ -1,23 +1,27 @@
-"""The shape of a SELECT: what its SQL depends on, apart from its values.
+"""The shape of a SELECT or UPDATE: what its SQL depends on, apart from its values.
 
 Two queries of one shape have the same SQL, so that of the first is kept with the model and sent
 for the others too, which saves walking them with all of Peewee's rules. Only shapes that are
-surely understood are kept: rows of one model, compared with values by the usual operators. When a
-shape is met first, its values as read here must be those that Peewee rendered, else it is never
-taken from here.
+surely understood are kept: rows of one model, compared with values by the usual operators, or set
+to values. When a shape is met first, its values as read here must be those that Peewee rendered,
+else it is never taken from here.
 """
 
 from __future__ import annotations
 
 # It takes queries of any kind apart, whose parts no stub describes.
 # pyright: basic
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
 
 from orm_core import peewee_facade as peewee
 from orm_core.database.compiled_sql import CompiledSql
 from orm_core.models.columns import CheckedField, has_one_type
 from orm_core.models.relations import AnyOf, ParentKey
 from orm_core.peewee_facade import OP
+
+#: what makes of a query another one that asks something of its rows
+Ask: TypeAlias = Callable[[Any], Any]
 
 #: shapes kept for a model; then they start anew
 MOST_SHAPES: Final = 512
@@ -43,6 +47,25 @@ _READ: Final = frozenset(
         "_constructor",
         "_hash",
         "_simple_distinct",
+        "_for_update",
+    ]
+)
+#: the same of an UPDATE
+_READ_OF_UPDATE: Final = frozenset(
+    [
+        "model",
+        "table",
+        "_update",
+        "_where",
+        "_returning",
+        "_return_cursor",
+        "_visibility",
+        "_database",
+        "_cursor_wrapper",
+        "_row_type",
+        "_constructor",
+        "_hash",
+        "moment",
     ]
 )
 _MANY: Final = (list, tuple, frozenset, set)
@@ -53,24 +76,67 @@ _COMPARES: Final = frozenset(
 #: a value in a shape: one of its column's type, and any other
 _TYPED: Final = "?"
 _UNTYPED: Final = "?!"
+_NULL: Final = "NULL"
 
 
 class _Unknown(Exception):
     """The query has a part that is not read here."""
 
 
-def render(query: Any, database: Any) -> tuple[str, list[Any]]:
-    """The SQL of a query and its values, as ``query.sql()`` has them."""
-    shapes = query.model._meta.shapes
+def render(query: Any, database: Any, ask: Ask | None = None) -> tuple[str, list[Any]]:
+    """The SQL of a SELECT and its values, as ``query.sql()`` has them; or of what ``ask`` makes."""
     values: list[Any] = []
+
+    def asked() -> Any:
+        return query if ask is None else ask(query)
+
     try:
         key = _key(query, values)
     except _Unknown:
-        return _rendered(query, database)
+        return _rendered(asked(), database)
+    if ask is not None:
+        key = ask, key
+        values.append(1)  # its LIMIT
+    return _of_shape(query.model._meta.shapes, key, values, asked, database)
+
+
+def render_update(query: Any, changes: Any, database: Any) -> tuple[str, list[Any]]:
+    """The SQL of an UPDATE that sets ``changes``, and its values."""
+    values: list[Any] = []
+
+    def changing() -> Any:
+        twin = query._rendered()
+        twin._update = changes
+        return twin
+
+    try:
+        key = _update_key(query, changes, values)
+    except _Unknown:
+        return _rendered(changing(), database)
+    return _of_shape(query.model._meta.shapes, key, values, changing, database)
+
+
+def count_of(query: Any) -> Any:
+    """How many rows a query has, as Peewee asks for it."""
+    rows = query.alias("_wrapped")
+    if rows._count_can_project_one():
+        rows = rows.select(peewee.SQL("1"))
+    return peewee.Select([rows], [peewee.fn.COUNT(peewee.SQL("1"))]).limit(1)
+
+
+def any_of(query: Any) -> Any:
+    """Whether a query has a row, as Peewee asks for it."""
+    rows = query.select(peewee.SQL("1")) if query._is_default else query
+    return peewee.Select(columns=[peewee.fn.EXISTS(rows)]).limit(1)
+
+
+def _of_shape(
+    shapes: dict[Any, str], key: Any, values: list[Any], make: Callable[[], Any], database: Any
+) -> tuple[str, list[Any]]:
     kept = shapes.get(key)
     if kept is not None:
         return kept, values
-    sql, rendered = _rendered(query, database)
+    sql, rendered = _rendered(make(), database)
     if key not in shapes and _same(values, rendered):
         if len(shapes) >= MOST_SHAPES:
             shapes.clear()
@@ -101,15 +167,54 @@ def _key(query: Any, values: list[Any]) -> Any:
     alone = not query._joins and len(query._from_list) == 1 and query._from_list[0] is model
     if not alone or isinstance(model, peewee.ModelAlias):
         raise _Unknown
-    for name, part in vars(query).items():
-        if part is not None and part is not False and name not in _READ:
-            raise _Unknown
+    _check_parts(query, _READ)
     columns = None if query._selects_all() else _columns(model, query._returning)
     where = query._where if query._where is None else _part(query._where, model, values, None)
     order = tuple([_term(term, model) for term in query._order_by or ()])
     values.extend(count for count in (query._limit, query._offset) if count is not None)
     paging = query._limit is not None, query._offset is not None
-    return query._visibility, columns, where, order, paging, query._simple_distinct
+    lock = query._for_update and _lock(query._for_update)
+    return query._visibility, columns, where, order, paging, query._simple_distinct, lock
+
+
+def _update_key(query: Any, changes: Mapping[Any, Any], values: list[Any]) -> Any:
+    model = query.model
+    if not query._update or model._meta.version is not None:
+        raise _Unknown
+    _check_parts(query, _READ_OF_UPDATE)
+    fields = sorted([(_field(field, model), field) for field in changes], key=_place)
+    settings = [(name, _setting(field, changes[field], values)) for name, field in fields]
+    where = query._where if query._where is None else _part(query._where, model, values, None)
+    returning = query._returning and (_columns(model, query._returning), query._row_type)
+    return "update", query._visibility, tuple(settings), where, returning
+
+
+def _place(named: tuple[str, Any]) -> Any:
+    return named[1]._sort_key  # as Peewee sorts what is set
+
+
+def _setting(field: Any, value: Any, values: list[Any]) -> str:
+    if isinstance(value, (*_MANY, peewee.Node, type, range)):
+        raise _Unknown
+    value = field.db_value(value)
+    if isinstance(value, peewee.Node):
+        raise _Unknown
+    values.append(value)
+    if value is None:
+        return _NULL  # a field may write NULL in another way than its values
+    return _TYPED if has_one_type(field) else _UNTYPED
+
+
+def _check_parts(query: Any, read: frozenset[str]) -> None:
+    for name, part in vars(query).items():
+        if part is not None and part is not False and name not in read:
+            raise _Unknown
+
+
+def _lock(lock: Any) -> tuple[Any, ...]:
+    if getattr(lock, "_of", lock) is not None:
+        raise _Unknown
+    return lock._expr, lock._nowait, lock._skip_locked
 
 
 def _columns(model: Any, nodes: Any) -> tuple[str, ...]:
@@ -149,6 +254,9 @@ def _part(part: Any, model: Any, values: list[Any], field: Any, *, typed: bool =
         return part.sql_type
     if kind is ParentKey:
         return "parent"
+    if kind is peewee.NodeList and part.parens:  # peewee.Tuple
+        items = [_part(item, model, values, None, typed=typed) for item in part.nodes]
+        return (part.glue, *items)
     if kind is peewee.Value:
         if part.multi or part.value is None:
             raise _Unknown
@@ -170,4 +278,5 @@ def _value(value: Any, values: list[Any], converter: Any, field: Any, *, typed: 
     if isinstance(value, peewee.Node):
         raise _Unknown
     values.append(value)
-    return _TYPED if typed and converter is None and has_one_type(field) else _UNTYPED
+    writer = field if converter is None else getattr(converter, "__self__", None)
+    return _TYPED if typed and has_one_type(writer) else _UNTYPED

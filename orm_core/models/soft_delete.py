@@ -145,6 +145,20 @@ class SelectQuery(MakesRows, SeesLiveRows, peewee.ModelSelect[R]):
         """The SQL and its values; not made anew for a shape that was sent before."""
         return shapes.render(self, database)
 
+    def count(self, database: Any = None, clear_limit: bool = False) -> int:
+        """How many rows it has."""
+        query = self.order_by()
+        query = query.limit(None).offset(None) if clear_limit else query
+        return int(query._answer(shapes.count_of, database))
+
+    def exists(self, database: Any = None) -> bool:
+        """Whether it has any row."""
+        return bool(self._answer(shapes.any_of, database))
+
+    def _answer(self, ask: shapes.Ask, database: Any) -> Any:
+        sender = self._database if database is None else database
+        return sender.execute_sql(*shapes.render(self, sender, ask)).fetchone()[0]
+
     def get(self, database: Any = None) -> R:
         """The first row. Raises the model's ``DoesNotExist``, a ``NotFound``, when none matches."""
         query = self.paginate(1, 1)
@@ -331,10 +345,7 @@ class UpdateQuery(MakesRows, SeesLiveRows, peewee.ModelUpdate[R]):
                 f"{self.model.__name__}.update() has nothing to set; no SQL was sent."
             )
         twin = self._rendered()
-        moved = self.model._meta.fields.get("updated_at")
-        if moved is not None and moved not in self._update:
-            twin._update = {**self._update, moved: utcnow()}
-        twin._update = counted(self.model, twin._update)
+        twin._update = counted(self.model, self._changes())
         twin._where = both(self._where, condition(self.model, self._visibility))
         joined: Visibility = "live" if self._visibility == "live" else "all"
         sources: list[Any] = []
@@ -344,6 +355,16 @@ class UpdateQuery(MakesRows, SeesLiveRows, peewee.ModelUpdate[R]):
             twin._where = both(twin._where, predicate)
         twin._from = sources or None
         return super(UpdateQuery, twin).__sql__(ctx)
+
+    def rendered(self, database: Any) -> tuple[str, list[Any]]:
+        """The SQL and its values; not made anew for a shape that was sent before."""
+        return shapes.render_update(self, self._changes(), database)
+
+    def _changes(self) -> Any:
+        moved = self.model._meta.fields.get("updated_at")
+        if not self._update or moved is None or moved in self._update:
+            return self._update
+        return {**self._update, moved: utcnow()}
 
 
 class _Cascade(UpdateQuery[int]):

@@ -7,7 +7,9 @@ import itertools
 import operator
 import pickle
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import peewee
@@ -19,7 +21,7 @@ from wide_models import MODELS, VALUES, Bare, Colour, LowerField, Shelf, Thing, 
 
 from orm_core import InvalidValue, OrmCoreError, TextField, compiled, db
 from orm_core.database.compiled_sql import CompiledSql
-from orm_core.models import shapes
+from orm_core.models import shapes, soft_delete
 from orm_core.models.rows import MOST_LOOPS, MadeRows, MakesRows, Record
 from orm_core.models.schema import create_all
 
@@ -72,6 +74,13 @@ def leaves(draw: Any) -> Build:
         lambda take: Thing.shelf.in_(
             Shelf.select(Shelf.id).where(Shelf.label != take(st.text("ab")))
         ),
+        lambda take: (
+            peewee.Tuple(Thing.title, Thing.id)
+            > peewee.Tuple(
+                Value(take(VALUES["title"]), converter=Thing.title.db_value),
+                Value(take(st.uuids()), converter=Thing.id.db_value),
+            )
+        ),
         lambda take: take(st.booleans()),
         lambda take: SQL("1 = %s", [take(st.integers(0, 1))]),
     ]
@@ -121,6 +130,7 @@ def queries(draw: Any) -> Build:
     visibility = draw(st.sampled_from(["live", "all", "deleted"]))
     aggregated = any("MAX" in str(getattr(one, "name", "")) for one in selection)
     joined = draw(st.sampled_from([False, False, True]))
+    lock = draw(st.sampled_from([None, None, "FOR UPDATE", "FOR SHARE", "FOR UPDATE SKIP LOCKED"]))
 
     def build(take: Draw) -> Any:
         query = Thing.select(*selection)
@@ -134,6 +144,7 @@ def queries(draw: Any) -> Build:
         query = query.distinct() if distinct else query
         query = query.limit(take(st.integers(0, 5))) if limit else query
         query = query.offset(take(st.integers(0, 5))) if offset else query
+        query = query.for_update(lock) if lock else query
         return query._seeing(visibility)
 
     return build
@@ -151,6 +162,101 @@ def test_a_query_of_a_known_shape_is_rendered_as_peewee_does(build, data):
     for _ in range(3):
         query = build(data.draw)
         assert told(query.rendered(db)) == told(db.get_sql_context().parse(query))
+
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CHANGED = [name for name in VALUES if name != "address"]
+
+
+@st.composite
+def updates(draw: Any) -> Build:
+    """An UPDATE, as a function that draws its values."""
+    names = draw(st.lists(st.sampled_from(CHANGED), min_size=1, max_size=4, unique=True))
+    empty = {name for name in names if name != "title" and draw(st.booleans())}
+    computed = draw(st.sampled_from([None, None, None, "twice", "moved"]))
+    wheres = draw(st.lists(trees, max_size=2))
+    returning = draw(st.sampled_from([(), (Thing,), (Thing.id, Thing.title), (Thing.number + 1,)]))
+    kind = draw(st.sampled_from(["objects", "dicts", "tuples", "namedtuples"]))
+    visibility = draw(st.sampled_from(["live", "all", "deleted"]))
+
+    def build(take: Draw) -> Any:
+        changes = {name: None if name in empty else take(VALUES[name]) for name in names}
+        if computed == "twice":
+            changes["big"] = Thing.big + take(st.integers(0, 3))
+        elif computed == "moved":
+            changes["updated_at"] = take(VALUES["moment"])
+        query = Thing.update(changes)._seeing(visibility)
+        for where in wheres:
+            query = query.where(where(take))
+        return getattr(query.returning(*returning), kind)() if returning else query
+
+    return build
+
+
+@settings(quick, max_examples=200)
+@given(updates(), st.data())
+def test_an_update_of_a_known_shape_is_rendered_as_peewee_does(build, data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(soft_delete, "utcnow", lambda: NOW)
+        for _ in range(3):
+            query = build(data.draw)
+            assert told(query.rendered(db)) == told(db.get_sql_context().parse(query))
+
+
+@quick
+@given(updates(), st.booleans(), st.data())
+def test_an_update_of_a_known_shape_does_what_peewees_does(things, build, prepare, data):
+    if prepare and db._state.conn.prepared is None:
+        db._state.conn.prepare_statements()
+    for _ in range(3):
+        query = build(data.draw)
+        changed = []
+        for send in (ordinarily, plainly):
+            with db.atomic() as block:
+                changed.append((outcome(partial(send, query)), stored()))
+                block.rollback()
+        assert changed[0] == changed[1]
+
+
+def ordinarily(query: Any) -> int:
+    """How many rows it changed."""
+    answer = query.execute()
+    return answer if isinstance(answer, int) else len(answer)
+
+
+def plainly(query: Any) -> int:
+    """The same, by the text that Peewee renders."""
+    sql, values = db.get_sql_context().parse(query)
+    return int(db.execute_sql(str(sql), values).rowcount)
+
+
+def stored() -> Any:
+    """All that an UPDATE may have changed, but for its moment."""
+    rows = Thing.with_deleted().order_by(Thing.id).dicts()
+    return [{name: row[name] for name in CHANGED} for row in rows]
+
+
+@settings(quick, max_examples=100)
+@given(queries(), st.data())
+def test_how_many_rows_there_are_is_asked_as_peewee_does(things, build, data):
+    asked: list[Any] = []
+
+    def note(event: Any) -> None:
+        if event.params:  # not the SAVEPOINTs of outcome()
+            asked.append(told((event.sql, event.params)))
+
+    db.query_hooks.append(note)
+    try:
+        for ask, _ in itertools.product(("count", "exists"), range(3)):
+            query = build(data.draw)
+            asked.append(outcome(getattr(query, ask)))
+            ours = asked.copy()
+            asked.clear()
+            asked.append(outcome(partial(getattr(peewee.ModelSelect, ask), query)))
+            assert ours == asked
+            asked.clear()
+    finally:
+        db.query_hooks.remove(note)
 
 
 def test_queries_that_differ_in_one_part_are_rendered_apart():
@@ -171,6 +277,37 @@ def test_queries_that_differ_in_one_part_are_rendered_apart():
         .offset(offset)
         ._seeing(visibility)
         for compare, turned, nulls, visibility, distinct, limit, offset in parts
+    ]
+    found = Thing.select().where(Thing.title == "x")
+    queries_ += [
+        found.for_update(lock) for lock in ("FOR UPDATE", "FOR SHARE", "FOR UPDATE NOWAIT")
+    ]
+    several = [Thing.title, Thing.code, Thing.id]
+    queries_ += [
+        found.where(compare(peewee.Tuple(*fields), peewee.Tuple("x", "y")))
+        for fields in itertools.permutations(several, 2)
+        for compare in (operator.lt, operator.gt)
+    ]
+    for query in queries_ * 2:
+        assert told(query.rendered(db)) == told(db.get_sql_context().parse(query))
+    for ask in (shapes.count_of, shapes.any_of) * 2:
+        asked = shapes.render(found, db, ask)
+        assert told(asked) == told(db.get_sql_context().parse(ask(found)))
+
+
+def test_updates_that_differ_in_one_part_are_rendered_apart():
+    parts = itertools.product(
+        [{}, {"code": "x"}, {"code": None}, {"number": 1}],
+        [(), (Thing,), (Thing.id,), (Thing.code,)],
+        ["objects", "dicts"],
+        ["live", "all", "deleted"],
+        [Thing.number == 1, Thing.code == "x", Thing.code.is_null()],
+    )
+    queries_ = [
+        getattr(Thing.update({"updated_at": NOW, **changes}).returning(*returning), kind)()
+        ._seeing(visibility)
+        .where(where)
+        for changes, returning, kind, visibility, where in parts
     ]
     for query in queries_ * 2:
         assert told(query.rendered(db)) == told(db.get_sql_context().parse(query))
