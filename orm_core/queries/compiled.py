@@ -194,7 +194,8 @@ class Statement:
                 return self._first_asking(self._asking, database, block, values)
         cursor = self.cursor(values)
         row = self.read_first(cursor)
-        cursor.connection.give_back(cursor)
+        if self.make is not None:  # Peewee's own way has closed it
+            cursor.connection.give_back(cursor)
         return row
 
     def _first_asking(
