@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Final, NoReturn
 
 from orm_core.crypto.keys import KEY_BYTES
-from orm_core.crypto.ring import IV_BYTES, TAG_BYTES, Sealed
+from orm_core.crypto.ring import IV_BYTES, TAG_DIGITS, Sealed
 from orm_core.crypto.secret import Secret, encode
 from orm_core.errors import InvalidValue, SecretUnreadable
 
@@ -54,11 +54,16 @@ class DataKey:
 
     def seal(self, text: str, context: Iterable[str]) -> Sealed:
         """Encrypt ``text``, bound to ``context`` (table, column, row id)."""
-        iv, plain = os.urandom(IV_BYTES), encode(text)
+        plain = encode(text)
         if plain is None:
             raise InvalidValue("A text with lone surrogates can't be sealed.")
-        data = self._cipher.encrypt(iv, plain, _additional_data(context))
-        return Sealed(data[:-TAG_BYTES].hex(), f"{iv.hex()}.{OWNER}", data[-TAG_BYTES:].hex())
+        return Sealed(*self.encrypt(plain, context))
+
+    def encrypt(self, plain: bytes, context: Iterable[str]) -> tuple[str, str, str]:
+        """The parts of what ``seal`` answers for the text of these bytes."""
+        iv = os.urandom(IV_BYTES)
+        digits = self._cipher.encrypt(iv, plain, _additional_data(context)).hex()
+        return digits[:-TAG_DIGITS], f"{iv.hex()}.{OWNER}", digits[-TAG_DIGITS:]
 
     def open_sealed(self, sealed: Sealed, context: Iterable[str]) -> str:
         """Decrypt; raises ``SecretUnreadable``, the same for every cause."""
@@ -71,7 +76,7 @@ class DataKey:
             if (nonce.hex(), data.hex(), len(tag)) == (
                 iv.removesuffix(f".{OWNER}"),
                 value + tag,
-                2 * TAG_BYTES,
+                TAG_DIGITS,
             ):
                 return self._cipher.decrypt(nonce, data, _additional_data(context)).decode()
         except (InvalidTag, ValueError):

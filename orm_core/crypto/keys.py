@@ -32,6 +32,8 @@ class Keys:
             self._keys[key_id] = key
         if not self._keys:
             raise KeyRingError(f"The {self._noun} is empty; it needs one key at least.")
+        #: the id of the key that writes
+        self.first_id: str = next(iter(self._keys))
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -82,11 +84,6 @@ class Keys:
                     f"Entry {number} of the {self._noun} is a key of the {other._noun} too: "
                     "generate one, each purpose has its own."
                 )
-
-    @property
-    def first_id(self) -> str:
-        """The id of the key that writes."""
-        return next(iter(self._keys))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._keys)

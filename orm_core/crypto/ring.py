@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 IV_BYTES: Final = 12
 TAG_BYTES: Final = 16
+TAG_DIGITS: Final = 2 * TAG_BYTES
 #: values that one key may seal with random ivs (NIST SP 800-38D, section 8.3)
 MOST_SEALS: Final = 2**32
 #: when a warning is logged
@@ -76,22 +77,26 @@ class KeyRing(Keys):
 
         Raises ``KeyRingError`` when this process has sealed 2^32 values with the key.
         """
-        key_id = self.first_id
-        iv = os.urandom(IV_BYTES)
         plain = encode(text)
         if plain is None:
             raise InvalidValue(
                 "A text with lone surrogates, which UTF-8 can't carry, can't be sealed."
             )
+        return Sealed(*self.encrypt(plain, context))
+
+    def encrypt(self, plain: bytes, context: Iterable[str]) -> tuple[str, str, str]:
+        """The parts of what ``seal`` answers for the text of these bytes."""
+        key_id = self.first_id
+        iv = os.urandom(IV_BYTES)
         _count_seal(key_id)
         cipher = self._ciphers.get(key_id) or self._cipher(key_id)
-        data = cipher.encrypt(iv, plain, _additional_data(key_id, context))
-        return Sealed(data[:-TAG_BYTES].hex(), f"{iv.hex()}.{key_id}", data[-TAG_BYTES:].hex())
+        digits = cipher.encrypt(iv, plain, _additional_data(key_id, context)).hex()
+        return digits[:-TAG_DIGITS], f"{iv.hex()}.{key_id}", digits[-TAG_DIGITS:]
 
     def open_sealed(self, sealed: Sealed, context: Iterable[str]) -> str:
         """Decrypt; raises ``SecretUnreadable``, the same for every cause."""
         value, iv, tag = sealed
-        if _HEX.fullmatch(value) and _HEX.fullmatch(tag) and len(tag) == 2 * TAG_BYTES:
+        if _HEX.fullmatch(value) and _HEX.fullmatch(tag) and len(tag) == TAG_DIGITS:
             text = self._open(bytes.fromhex(value + tag), iv, tuple(context))
             if text is not None:
                 return text
@@ -133,7 +138,8 @@ class KeyRing(Keys):
 
 def _additional_data(key_id: str, context: Iterable[str]) -> bytes:
     # NUL separates: it can stand in no key id, identifier or UUID.
-    return "\0".join((_VERSION, key_id, *context)).encode()
+    parts = "\0".join(context)
+    return f"{_VERSION}\0{key_id}\0{parts}".encode()
 
 
 # By key id, for the life of the process: a ring that is read anew goes on counting. Taking the

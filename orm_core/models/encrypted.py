@@ -171,13 +171,17 @@ class EncryptedField(CheckedField[S, G]):
         """Raise ``InvalidValue`` unless this is a secret of the field's kind that fits."""
         if not self.holds(value):
             raise self.refuse()
-        if isinstance(value, StoredSecret):
-            return
-        data = encode(value.plain())
-        if data is None:
+        if not isinstance(value, StoredSecret):  # which is not opened for it
+            self._plain(value)
+
+    def _plain(self, secret: Secret) -> bytes:
+        """What is encrypted of a secret. Raises ``InvalidValue`` when it does not fit."""
+        plain = encode(secret.plain())
+        if plain is None:
             raise self.refuse("a Secret without lone surrogates")
-        if len(data) > self.max_bytes:
+        if len(plain) > self.max_bytes:
             raise self.refuse(f"a Secret of at most {self.max_bytes} bytes in UTF-8")
+        return plain
 
     def python_value(self, value: Any) -> Any:
         return value if value is None else SealedText(value)
@@ -206,13 +210,15 @@ class EncryptedField(CheckedField[S, G]):
         self, secret: Secret, identity: str, data_key: DataKey | None = None
     ) -> tuple[str, ...]:
         """The texts that are stored of a secret; ``identity`` is that of its row."""
-        self.check(secret)
+        if not self.holds(secret):
+            raise self.refuse()
+        plain = self._plain(secret)
         if self.owner and data_key is None:
             raise self.refuse("written with its owner, whose data key seals it")
-        text = secret.plain()
-        stored = (data_key or key_ring()).seal(text, (*self.place, identity))
+        context = self.model._meta.table_name, self.column_name, identity
+        stored = (data_key or key_ring()).encrypt(plain, context)
         if self.blind_index:
-            return *stored, index_keys().digest(text, self.place)
+            return *stored, index_keys().digest(plain.decode(), self.place)
         return stored
 
     def digests(self, secret: Any) -> list[str]:
