@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, cast
 
+from psycopg2.extras import Json
+
 from orm_core import peewee_facade as peewee
 from orm_core.errors import NotFound, SecretUnreadable
 from orm_core.models import soft_delete, versions
@@ -311,4 +313,6 @@ def _default(field: Any) -> Callable[[], Any]:
     if callable(field.default) and field.copied_default is None:
         return lambda: convert(field.default())
     value = convert(field.copied_default if callable(field.default) else field.default)
+    if isinstance(value, Json):
+        value = str(value.dumps(value.adapted))  # once for all rows
     return lambda: value

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 import threading
+import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -92,8 +95,21 @@ def sent() -> Iterator[list[tuple[str, list[tuple[type, Any]]]]]:
                 told.append((event.sql, values))
 
 
+_AS_TEXT: dict[str, Callable[[str], Any]] = {
+    r"[0-9a-f-]{32,36}": uuid.UUID,
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{6}\+00": datetime.fromisoformat,
+    r"[{\[].*[}\]]": json.loads,
+}
+
+
 def _value(value: Any) -> tuple[type, Any]:
-    return type(value), getattr(value, "adapted", value)
+    """A value; what a statement holds as a text is what the text says."""
+    value = getattr(value, "adapted", value)
+    for pattern, read in _AS_TEXT.items():
+        if isinstance(value, str) and re.fullmatch(pattern, value):
+            with suppress(ValueError):
+                value = read(value)
+    return type(value), value
 
 
 def both(ours: Callable[[], Any], by_hand: Callable[[], Any]) -> None:

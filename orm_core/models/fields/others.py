@@ -8,6 +8,7 @@ from typing import Any, Literal, Unpack, overload
 
 from orm_core import peewee_facade as peewee
 from orm_core.database.decoding import uuid_of
+from orm_core.database.encoding import uuid_text
 from orm_core.models.columns import (
     CheckedField,
     G,
@@ -47,7 +48,7 @@ class UUIDField(CheckedField[uuid.UUID, G], peewee.UUIDField):
 
     def to_database(self, value: Any) -> str:
         if isinstance(value, uuid.UUID):
-            return str(value)
+            return uuid_text(value)
         if isinstance(value, str):
             if _CANONICAL(value):
                 return str.__str__(value)
