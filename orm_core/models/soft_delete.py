@@ -216,11 +216,11 @@ class SelectQuery(MakesRows, SeesLiveRows, peewee.ModelSelect[R]):
             raise InvalidValue("values() takes at least one column; no SQL was sent.")
         return self.select(*columns).tuples()
 
-    def limit(self, value: int | None = None) -> Self:
-        """At most ``value`` rows; None for no limit."""
+    def limit(self, value: int | Node | None = None) -> Self:
+        """At most ``value`` rows; None for no limit. A ``parameter`` of a compiled query will do."""
         return super().limit(_count("limit", value))
 
-    def offset(self, value: int | None = None) -> Self:
+    def offset(self, value: int | Node | None = None) -> Self:
         """Pass over the first ``value`` rows."""
         return super().offset(_count("offset", value))
 
@@ -247,9 +247,10 @@ class SelectQuery(MakesRows, SeesLiveRows, peewee.ModelSelect[R]):
         return super().with_related(*map(Related.of, loads))
 
 
-def _count(name: str, value: Any) -> int | None:
-    if value is None:
-        return None
+def _count(name: str, value: Any) -> Any:
+    # A parameter's values are checked by its compiled query.
+    if value is None or getattr(value, "is_parameter", False) is True:
+        return value
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63:
         return value
     raise InvalidValue(f"{name}() takes a whole number from 0 to 2^63 - 1; no SQL was sent.")

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 from orm_core import peewee_facade as peewee
 from orm_core.database.compiled_sql import AskingSql, CompiledSql
@@ -30,15 +30,17 @@ from orm_core.models.insert import InsertQuery
 from orm_core.models.payloads import driver_value
 from orm_core.models.schema import Metadata
 from orm_core.models.soft_delete import SelectQuery, UpdateQuery
+from orm_core.queries.paging import MOST, check_count
 
 #: what calling it answers
 R = TypeVar("R")
 M = TypeVar("M")
-Writes: TypeAlias = "peewee.ModelInsert[M] | peewee.ModelUpdate[M] | peewee.ModelDelete[M]"
 
 
 class Parameter(peewee.AnyColumn):
     """The place of a value that is given when the query is sent; see ``parameter``."""
+
+    is_parameter = True
 
     def __init__(self, name: str, convert: Callable[[Any], Any] | None = None) -> None:
         self.name = name
@@ -50,21 +52,19 @@ class Parameter(peewee.AnyColumn):
                 f"{self.name} is one value, so IN can't take it: compare with "
                 f"fn.ANY(parameter({self.name!r})), which takes a list. No SQL was sent."
             )
-        convert = self.convert or ctx.state.converter
-        slot = _Slot(
-            self.name,
-            convert or _unchanged,
-            is_compared=bool(ctx.state.in_expr),
-            takes_lists=self.convert is None and bool(ctx.state.in_function),
-        )
+        slot = _Slot(self.name, self.convert or ctx.state.converter or _unchanged)
+        slot.is_compared = bool(ctx.state.in_expr)
+        slot.takes_lists = self.convert is None and bool(ctx.state.in_function)
+        slot.takes_lists_only = _text_before(ctx, 2) in ("ANY(", "ALL(", "SOME(")
+        slot.counts = _text_before(ctx, 1) in _COUNTS
         return ctx.value(slot, converter=False)
 
 
 def parameter(name: str) -> Parameter:
     """A value of a ``compiled`` query that each call gives by this name.
 
-    Stands where a value would: ``User.email == parameter("email")``. A parameter is one value;
-    for a list of them compare with ``fn.ANY(parameter("ids"))``.
+    Stands where a value would: ``User.email == parameter("email")``, ``.limit(parameter("size"))``.
+    A parameter is one value; for a list of them compare with ``fn.ANY(parameter("ids"))``.
     """
     if not isinstance(name, str) or not name.isidentifier():
         raise InvalidValue("parameter() takes a name, as in parameter('email').")
@@ -74,22 +74,19 @@ def parameter(name: str) -> Parameter:
 class _Slot:
     """Where a parameter's value goes among the values of the SQL."""
 
-    def __init__(
-        self,
-        name: str,
-        convert: Callable[[Any], Any],
-        *,
-        is_compared: bool = False,
-        takes_lists: bool = False,
-    ) -> None:
+    is_compared = takes_lists = takes_lists_only = counts = False
+
+    def __init__(self, name: str, convert: Callable[[Any], Any]) -> None:
         self.name = name
-        self.is_compared = is_compared
         self._convert = convert
-        self._takes_lists = takes_lists
         # partial(driver_value, field) or field.db_value
         field = convert.args[0] if isinstance(convert, partial) else _owner(convert)
-        #: whether all its values reach the driver as one type
-        self.typed = convert is as_given or has_one_type(field)
+        self._one_type = convert is as_given or has_one_type(field)
+
+    @property
+    def typed(self) -> bool:
+        """Whether all its values reach the driver as one type."""
+        return self.counts or self._one_type
 
     def value(self, given: Any) -> Any:
         """A value for the driver. Raises ``InvalidValue`` when it does not fit the column."""
@@ -100,15 +97,27 @@ class _Slot:
                 f"{self.name} may not be None, which equals nothing in SQL; compile another "
                 "query with is_null(). No SQL was sent."
             )
-        if self._takes_lists and isinstance(given, _LISTS):
+        if self.counts:
+            return check_count(self.name, given, 0, MOST)
+        if self.takes_lists and isinstance(given, _LISTS):
             return array_literal(map(self._convert, cast("Iterable[Any]", given)))
+        if self.takes_lists_only:
+            raise InvalidValue(
+                f"{self.name} stands in ANY(), which takes a list, tuple or set; no SQL was sent."
+            )
         return self._convert(given)
+
+
+def _text_before(ctx: Any, pieces: int) -> str:
+    """What was rendered just before."""
+    return "".join(ctx._sql[-pieces:]).upper()
 
 
 #: the parameter of the time of an UPDATE, which no caller can name
 _NOW = "the time"
 _LISTS = (list, tuple, set, frozenset)
 _NUMBERS = (int, float, Decimal)
+_COUNTS = (" LIMIT ", " OFFSET ")
 
 
 def _unchanged(value: Any) -> Any:
@@ -130,9 +139,11 @@ class _Context(peewee.Context):
     typed = True
 
     def value(self, value: Any, converter: Any = None, add_param: bool = True) -> Any:
+        if isinstance(value, Parameter) and not add_param:  # SQL("...") has its %s in the text
+            value = _Slot(value.name, _unchanged)
         given = converter or (self.state.converter if converter is None else None)
         if isinstance(value, _NUMBERS) and not isinstance(value, bool):
-            counts = self._sql[-1] in (" LIMIT ", " OFFSET ")
+            counts = self._sql[-1] in _COUNTS
             self.typed &= counts or has_one_type(_owner(given))
         return super().value(value, converter, add_param)
 
@@ -253,7 +264,7 @@ class Compiled(Generic[R]):
     def __repr__(self) -> str:
         return f"<compiled {self.sql}>"
 
-    def __call__(self, **values: Any) -> R:
+    def __call__(self, /, **values: Any) -> R:
         """The rows, or for an UPDATE without RETURNING how many it touched.
 
         Raises ``InvalidValue`` when a parameter is missing, unknown, or does not fit its column.
@@ -262,7 +273,7 @@ class Compiled(Generic[R]):
         answer: Any = statement.read(cursor) if self._returns else cursor.rowcount
         return answer  # type: ignore[no-any-return]
 
-    def first(self: Compiled[list[M]], **values: Any) -> M | None:
+    def first(self: Compiled[list[M]], /, **values: Any) -> M | None:
         """The first row, or None. Raises ``InvalidValue`` for an UPDATE without RETURNING."""
         if not self._returns:
             raise InvalidValue(
@@ -313,9 +324,9 @@ def _with_parameters(query: Any) -> Any:
 @overload
 def compiled(query: peewee.ModelSelect[M]) -> Compiled[list[M]]: ...
 @overload
-def compiled(query: Writes[peewee.Rows[M]]) -> Compiled[list[M]]: ...
+def compiled(query: peewee.ModelUpdate[peewee.Rows[M]]) -> Compiled[list[M]]: ...
 @overload
-def compiled(query: Writes[int]) -> Compiled[int]: ...
+def compiled(query: peewee.ModelUpdate[int]) -> Compiled[int]: ...
 def compiled(query: Any) -> Compiled[Any]:
     """Make the SQL of a query once; see ``orm_core.queries.compiled``.
 

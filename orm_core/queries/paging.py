@@ -29,7 +29,7 @@ M = TypeVar("M")
 
 MAX_PAGE_SIZE: Final = 1000
 #: the most that LIMIT and OFFSET take
-_MOST: Final = (1 << 63) - 1
+MOST: Final = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ def _restored(field: Any, value: Any) -> Any:
 
 def numbered_page(query: Any, order: Any, size: int, number: int) -> Page[Any]:
     """The page of this number, from 1, and the count of all rows."""
-    check_count("number", number, 1, _MOST // size)
+    check_count("number", number, 1, MOST // size)
     total = int(query.count())
     rows = query.order_by(*order).limit(size).offset((number - 1) * size)
     return Page(list(rows), size, number=number, total=total)

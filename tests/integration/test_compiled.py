@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from peewee import JOIN, fn
+from peewee import JOIN, SQL, fn
 from service_helpers import Session, User, UsersService, new_session, new_user, no_statement
 from wide_models import MODELS, Bare, Colour, Shelf, Thing
 
@@ -138,6 +138,38 @@ def test_a_list_is_compared_with_any(rollback_db):
     assert len(numbers(numbers=[7, 8], prices=[Decimal("1.5")])) == 2
     with no_statement(), pytest.raises(InvalidValue, match=r"User\.id must be a UUID"):
         find(ids=["nonsense"])
+    for no_list in (users[0].id, str(users[0].id), iter([users[0].id]), {users[0].id: 1}):
+        with no_statement(), pytest.raises(InvalidValue, match=r"ANY\(\), which takes a list"):
+            find(ids=no_list)
+
+
+def test_limit_and_offset_may_be_parameters(rollback_db):
+    users = [new_user() for _ in range(4)]
+    some = compiled(
+        User.select().order_by(User.id).limit(parameter("size")).offset(parameter("start"))
+    )
+    assert some(size=2, start=1) == users[1:3]
+    assert some(size=0, start=0) == []
+    assert some.first(size=1, start=3) == users[3]
+    for wrong in (None, -1, "1", 1.5, True, 1 << 63, [1]):
+        with no_statement(), pytest.raises(InvalidValue, match="size must be a whole number"):
+            some(size=wrong, start=0)
+    with pytest.raises(InvalidValue, match=r"limit\(\) takes a whole number"):
+        User.select().limit(fn.NOW())
+
+
+def test_a_parameter_stands_in_sql_of_ones_own(rollback_db):
+    user = new_user()
+    new_user()
+    find = compiled(User.select().where(SQL("email = %s", [parameter("email")])))
+    assert find(email=user.email) == [user]
+
+
+def test_a_parameter_may_have_any_name(rollback_db):
+    user = new_user()
+    find = compiled(User.select().where(User.email == parameter("self")))
+    assert find(self=user.email) == [user]
+    assert find.first(self=user.email) == user
 
 
 def test_in_with_a_parameter_is_refused_with_the_way_that_works():
@@ -352,6 +384,8 @@ def test_threads_may_share_it(clone_db):
     ("query", "prepared"),
     [
         (User.select().where(User.email == parameter("x")).limit(3).offset(1), True),
+        (User.select().limit(parameter("x")).offset(parameter("y")), True),
+        (User.select().where(SQL("email = %s", [parameter("x")])), False),
         (User.update(first_name=parameter("x")).where(User.id == uuid.uuid4()), True),
         (Thing.select().where(Thing.number == 3, Thing.title == parameter("x")), True),
         (Thing.select().where(Thing.uid == fn.ANY(parameter("x"))), True),

@@ -32,6 +32,7 @@ from orm_core import (
     TextField,
     UUIDField,
     aio,
+    compiled,
     run_transaction,
     transaction,
 )
@@ -216,6 +217,9 @@ def services(user: User, row: UserRow) -> None:
     run_transaction(lambda: 3)  # WRONG
     run_transaction(lambda tx: 3, isolation="dirty")  # WRONG
     r1: str = run_transaction(lambda tx: 3)  # WRONG
+    compiled(User.hard_delete())  # WRONG
+    compiled(User.insert(email="x"))  # WRONG
+    User.select().limit("3")  # WRONG
 
 
 async def from_asyncio(user: User) -> None:
