@@ -65,6 +65,12 @@ def preparing(url) -> Iterator[str]:
     db.close_all()
 
 
+@pytest.fixture
+def unasked(monkeypatch) -> None:
+    """Nobody asked for preparing, whatever the tests run under."""
+    monkeypatch.delenv("ORM_CORE_PREPARE", raising=False)
+
+
 def elsewhere(url: str, *statements: str) -> None:
     """Run statements in a session of their own, as somebody else would."""
     with closing(psycopg2.connect(**connect_params(url))) as connection:
@@ -98,7 +104,7 @@ def test_a_statement_is_prepared_when_it_is_sent_again(preparing):
         assert len(names()) == 1
 
 
-def test_nothing_is_prepared_unless_it_was_asked_for(clone_db):
+def test_nothing_is_prepared_unless_it_was_asked_for(unasked, clone_db):
     with db.connection_context():
         for _ in range(3):
             UsersService.find_by_id(new_user().id)
@@ -116,8 +122,27 @@ def test_every_verb_of_a_service_is_prepared_and_answers_the_same(preparing):
             assert UsersService.soft_delete(user.id).is_deleted
             assert UsersService.find_by_id(user.id) is None
             assert UsersService.find_by_id(user.id, include_deleted=True) == user, round_
+            assert UsersService.restore(user.id) == user
+            mine = {"id": user.id}
+            assert UsersService.find(mine) == user
+            assert UsersService.list(mine) == [user]
+            assert (UsersService.count(mine), UsersService.exists(mine)) == (1, True)
+            assert UsersService.update_where(mine, {"first_name": f"{round_}"}) == 1
+            first = UsersService.page(size=1)
+            assert len(first) == 1
+            if round_:
+                assert len(UsersService.page(size=1, after=first.next_cursor)) == 1
         kept = "\n".join(names())
-        for verb in ("INSERT", "SELECT", "UPDATE"):
+        for verb in (
+            "INSERT",
+            "SELECT",
+            "UPDATE",
+            "COUNT",
+            "EXISTS",
+            "FOR UPDATE",
+            "LIMIT",
+            ") > (",
+        ):
             assert verb in kept
         assert user.email not in kept
 
@@ -454,7 +479,7 @@ def test_hooks_see_the_statement_and_nothing_of_the_preparing(preparing):
     assert [event.params for event in seen if event.params] == [["x"]] * 4 + [["y"]]
 
 
-def test_an_interrupt_does_not_send_a_statement_twice(clone_db, monkeypatch):
+def test_an_interrupt_does_not_send_a_statement_twice(unasked, clone_db, monkeypatch):
     """Ctrl-C may arrive when the server has answered and the driver has not returned yet."""
     new_user()
     with db.connection_context():
