@@ -10,12 +10,19 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-_new = object.__new__
-# UUID() parses, checks and guards its attributes, which is most of the cost of reading rows of
-# ids; its two slots are all that it has.
-_set_int = vars(uuid.UUID)["int"].__set__
-_set_is_safe = vars(uuid.UUID)["is_safe"].__set__
 _UNKNOWN = uuid.SafeUUID.unknown
+
+
+class _Unguarded(uuid.UUID):
+    """A UUID until its two slots, which are all that it has, are filled.
+
+    ``UUID()`` parses, checks and guards its attributes, most of the cost of reading rows of ids.
+    """
+
+    __slots__ = ()
+    __init__ = object.__init__
+    __setattr__ = object.__setattr__  # type: ignore[assignment]
+
 
 #: orjson makes a float of an int that 64 bits can't hold
 _LONG_NUMBER = re.compile(r"\d{19}")
@@ -23,18 +30,20 @@ _LONG_NUMBER = re.compile(r"\d{19}")
 
 def uuid_of_int(number: int) -> uuid.UUID:
     """The UUID with this number, of 128 bits."""
-    made = _new(uuid.UUID)
-    _set_int(made, number)
-    _set_is_safe(made, _UNKNOWN)
-    return made
+    made: Any = _Unguarded()
+    made.int = number
+    made.is_safe = _UNKNOWN
+    made.__class__ = uuid.UUID
+    return made  # type: ignore[no-any-return]
 
 
 def uuid_of(text: str) -> uuid.UUID:
     """The UUID of a text that the server wrote: 32 hex digits, with or without hyphens."""
-    made = _new(uuid.UUID)  # as in uuid_of_int, whose call would cost as much as its work
-    _set_int(made, int(text.replace("-", ""), 16))
-    _set_is_safe(made, _UNKNOWN)
-    return made
+    made: Any = _Unguarded()  # as in uuid_of_int, whose call would cost as much as its work
+    made.int = int(text.replace("-", ""), 16)
+    made.is_safe = _UNKNOWN
+    made.__class__ = uuid.UUID
+    return made  # type: ignore[no-any-return]
 
 
 def _json_reader() -> Callable[[str], Any]:

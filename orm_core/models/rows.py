@@ -2,7 +2,7 @@
 
 Peewee looks up each column's converter, and calls it, for each value of each row. Here a loop is
 generated once for a model and a set of its columns, with the conversions in its text, and kept
-with the model::
+with the model; beside it stands the same for one row, without a loop and a list::
 
     for v0, v1 in rows:
         row = new(model)
@@ -19,6 +19,7 @@ import keyword
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC
+from textwrap import indent
 from typing import Any, ClassVar, Final, Self, TypeAlias
 
 from orm_core import peewee_facade as peewee
@@ -34,6 +35,7 @@ from orm_core.models.stored_secret import SecretAccessor
 
 Rows: TypeAlias = Iterable[Sequence[Any]]
 MakeRows: TypeAlias = Callable[[Rows], list[Any]]
+MakeRow: TypeAlias = Callable[[Sequence[Any]], Any]
 
 #: a row type of ours beside Peewee's (peewee.ROW)
 RECORD: Final = 100
@@ -120,7 +122,8 @@ class MakesRows(peewee.Query):
 
     def row_maker(self) -> MakeRows | None:
         """The loop for this query's rows; None when its selection is not plain columns."""
-        loop = self._loop()
+        maker = self._maker()
+        loop = maker.make if maker is not None else None
         if loop is None and self._row_type == RECORD:
             raise InvalidValue(
                 "records() takes plain columns of one model; dicts(), tuples() and namedtuples() "
@@ -128,7 +131,12 @@ class MakesRows(peewee.Query):
             )
         return loop
 
-    def _loop(self) -> MakeRows | None:
+    def one_maker(self) -> MakeRow | None:
+        """What makes one of this query's rows; None when its selection is not plain columns."""
+        maker = self._maker()
+        return maker.make_one if maker is not None else None
+
+    def _maker(self) -> Maker | None:
         if (
             not self._returning
             or getattr(self, "_joins", None)
@@ -141,7 +149,7 @@ class MakesRows(peewee.Query):
         if makers is None or isinstance(model, peewee.ModelAlias):
             return None
         key = kind if self._selects_all() else (kind, *map(id, self._returning))
-        maker = makers.get(key)
+        maker: Maker | None = makers.get(key)
         if maker is None:
             fields = model._meta.fields
             if any(fields.get(getattr(node, "name", "")) is not node for node in self._returning):
@@ -150,8 +158,7 @@ class MakesRows(peewee.Query):
             if len(makers) >= MOST_LOOPS:
                 makers.clear()
             makers[key] = maker
-        loop: MakeRows | None = maker.make
-        return loop
+        return maker
 
     def _selects_all(self) -> bool:
         """Whether it selects the columns that the model has by now; a query may be older."""
@@ -175,11 +182,15 @@ class MadeOnDemand:
 
 
 class Maker:
-    """The loop for some columns of a model, or None where Peewee's own way is needed."""
+    """The loop for some columns of a model, or None where Peewee's own way is needed.
+
+    ``make_one`` makes one row.
+    """
 
     def __init__(self, model: Any, fields: Sequence[Any], kind: int) -> None:
         self._kept = tuple(fields)  # so that no other node takes their ids
         self.make: MakeRows | None = None
+        self.make_one: MakeRow | None = None
         names = [getattr(field, "name", "") for field in fields]
         write = _WRITERS.get(kind)
         if (
@@ -190,7 +201,7 @@ class Maker:
             and all(map(_is_plain, names))
             and (kind != peewee.ROW.MODEL or _loads_plainly(model, names))
         ):
-            self.make = write(model, list(fields))
+            self.make, self.make_one = write(model, list(fields))
 
 
 def _is_plain(name: str) -> bool:
@@ -219,17 +230,28 @@ def _conversion(place: int, field: Any) -> str:
     return _INLINE.get(reader, "{f}.python_value({v})").format(v=f"v{place}", f=f"f{place}")
 
 
-def _generate(fields: Sequence[Any], body: str, before: str = "", **names: Any) -> MakeRows:
-    """``make(rows)``: ``body`` for each row, whose columns are v0, v1, ...; ``before`` once."""
+def _generate(
+    fields: Sequence[Any], made: str, steps: str = "", before: str = "", **names: Any
+) -> tuple[MakeRows, MakeRow]:
+    """``make(rows)`` and ``make_one(row)``, whose columns are v0, v1, ...
+
+    ``before`` are the lines that stand before the rows, ``steps`` those of each row, ``made`` is
+    what it becomes.
+    """
     columns = "".join(f"v{place}, " for place in range(len(fields)))
     source = (
         "def make(rows):\n"
         "    made = []\n"
         "    append = made.append\n"
-        f"{before}"
+        f"{indent(before, '    ')}"
         f"    for {columns}in rows:\n"
-        f"{body}"
+        f"{indent(steps, '        ')}"
+        f"        append({made})\n"
         "    return made\n"
+        "def make_one(row):\n"
+        f"    {columns}= row\n"
+        f"{indent(before + steps, '    ')}"
+        f"    return {made}\n"
     )
     scope: dict[str, Any] = {"uuid_of": uuid_of, "UTC": UTC, "SealedText": SealedText, **names}
     scope["KeyPage"] = KeyPage
@@ -239,8 +261,7 @@ def _generate(fields: Sequence[Any], body: str, before: str = "", **names: Any) 
         scope[f"members{place}"] = getattr(target, "members", None)
         scope[f"model{place}"] = getattr(field, "rel_model", field.model)
     exec(source, scope)  # noqa: S102 - of names of columns, quoted, and code of this module
-    make: MakeRows = scope["make"]
-    return make
+    return scope["make"], scope["make_one"]
 
 
 def _values(fields: Sequence[Any]) -> list[str]:
@@ -252,14 +273,11 @@ def _pairs(fields: Sequence[Any]) -> str:
     return "{" + ", ".join(f"{field.name!r}: {value}" for field, value in pairs) + "}"
 
 
-def _objects(model: Any, fields: Sequence[Any]) -> MakeRows:
+def _objects(model: Any, fields: Sequence[Any]) -> tuple[MakeRows, MakeRow]:
     noted, notes = _noting_owners(model, fields)
-    keys = "        row._keys = keys\n" if notes else ""
-    body = (
-        f"        row = new(model)\n        row.__data__ = {_pairs(fields)}\n"
-        f"{keys}{notes}        append(row)\n"
-    )
-    return _generate(fields, body, noted, new=object.__new__, model=model)
+    keys = "row._keys = keys\n" if notes else ""
+    steps = f"row = new(model)\nrow.__data__ = {_pairs(fields)}\n{keys}{notes}"
+    return _generate(fields, "row", steps, noted, new=object.__new__, model=model)
 
 
 def _noting_owners(model: Any, fields: Sequence[Any]) -> tuple[str, str]:
@@ -268,24 +286,24 @@ def _noting_owners(model: Any, fields: Sequence[Any]) -> tuple[str, str]:
     owners = dict.fromkeys(
         owner_field(field) for field in owned_fields(model) if owner_field(field) in places
     )
-    before = "".join(f"    note{places[one]} = keys.adder(model{places[one]})\n" for one in owners)
-    notes = "".join(f"        note{places[one]}(v{places[one]})\n" for one in owners)
-    return ("    keys = KeyPage()\n" + before if owners else ""), notes
+    before = "".join(f"note{places[one]} = keys.adder(model{places[one]})\n" for one in owners)
+    notes = "".join(f"note{places[one]}(v{places[one]})\n" for one in owners)
+    return ("keys = KeyPage()\n" + before if owners else ""), notes
 
 
-def _dicts(_: Any, fields: Sequence[Any]) -> MakeRows:
-    return _generate(fields, f"        append({_pairs(fields)})\n")
+def _dicts(_: Any, fields: Sequence[Any]) -> tuple[MakeRows, MakeRow]:
+    return _generate(fields, _pairs(fields))
 
 
-def _tuples(_: Any, fields: Sequence[Any]) -> MakeRows:
-    return _generate(fields, f"        append(({', '.join(_values(fields))},))\n")
+def _tuples(_: Any, fields: Sequence[Any]) -> tuple[MakeRows, MakeRow]:
+    return _generate(fields, f"({', '.join(_values(fields))},)")
 
 
-def _named_tuples(_: Any, fields: Sequence[Any]) -> MakeRows:
+def _named_tuples(_: Any, fields: Sequence[Any]) -> tuple[MakeRows, MakeRow]:
     names: list[str] = [field.name for field in fields]
     row: type = namedtuple("Row", names, rename=True)  # type: ignore[misc]
-    body = f"        append(new(Row, ({', '.join(_values(fields))},)))\n"
-    return _generate(fields, body, Row=row, new=tuple.__new__)
+    made = f"new(Row, ({', '.join(_values(fields))},))"
+    return _generate(fields, made, Row=row, new=tuple.__new__)
 
 
 class Record:
@@ -305,7 +323,7 @@ class Record:
     __hash__: ClassVar[None] = None  # type: ignore[assignment] # pyright: ignore[reportIncompatibleMethodOverride]
 
 
-def _records(model: Any, fields: Sequence[Any]) -> MakeRows:
+def _records(model: Any, fields: Sequence[Any]) -> tuple[MakeRows, MakeRow]:
     places = {field.name: f"v{place}" for place, field in enumerate(fields)}
     values = dict(zip(places, _values(fields), strict=True))
     readers = {}
@@ -326,10 +344,10 @@ def _records(model: Any, fields: Sequence[Any]) -> MakeRows:
         for part in secret.columns[1:]:
             values.pop(part.name, None)
     record = type(f"{model.__name__}Record", (Record,), {"__slots__": tuple(values)})
-    stores = "".join(f"        row.{name} = {value}\n" for name, value in values.items())
+    stores = "".join(f"row.{name} = {value}\n" for name, value in values.items())
     noted, notes = _noting_owners(model, fields)
-    body = f"        row = new(Record)\n{stores}{notes}        append(row)\n"
-    return _generate(fields, body, noted, new=object.__new__, Record=record, **readers)
+    steps = f"row = new(Record)\n{stores}{notes}"
+    return _generate(fields, "row", steps, noted, new=object.__new__, Record=record, **readers)
 
 
 def _owner(secret: Any, places: Mapping[str, str]) -> str:
