@@ -31,6 +31,12 @@ class Connection(Protocol):
     prepared: Any
     #: whether the watchdog ended it, as the server was silent for too long
     was_cut: bool
+    #: whether the watchdog is about to end it, or did
+    is_being_cut: bool
+    #: whether the watchdog knows it
+    is_watched: bool
+    #: when the call under way is overdue, by the monotonic clock; infinite without one
+    overdue_at: float
     #: whether the transaction that runs was told a limit of its own
     is_limited: bool
 

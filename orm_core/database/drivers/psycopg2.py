@@ -47,6 +47,14 @@ _MOMENT = extensions.new_type((_MOMENT_OID,), "TIMESTAMPTZ", _read_moment)
 class Connection(Session, extensions.connection):  # type: ignore[misc]
     """A connection, and what is prepared on it."""
 
+    # Of a class that C wrote, an attribute in the dict costs four times as much as one in a slot.
+    __slots__ = Session.STATE
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for name in Session.STATE:
+            setattr(self, name, getattr(Session, name))
+
     def retire(self) -> None:
         """Left to its end, which closes it: a cursor keeps it, and can't be read once it is closed."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 from orm_core.database.prepared import Prepares
@@ -11,9 +12,23 @@ class Session(Prepares):
     """A mixin for the connections of both drivers; see ``protocol.Connection``."""
 
     was_cut = False
+    is_watched = False
+    is_being_cut = False
+    overdue_at = inf
     is_limited = False
     _spare: Any = None
     _is_over = False
+    #: the attributes that all these are, by name
+    STATE = (
+        "was_cut",
+        "is_watched",
+        "is_being_cut",
+        "overdue_at",
+        "is_limited",
+        "prepared",
+        "_spare",
+        "_is_over",
+    )
 
     def take_cursor(self: Any) -> Any:
         """A cursor: the spare one, or another while that is in use."""
