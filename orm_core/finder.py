@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVarTuple, cast, overload
+from typing import Any, Generic, Protocol, TypeVarTuple, overload
 
 from typing_extensions import TypeVar
 
@@ -19,15 +19,35 @@ from orm_core.database.transactions import Transaction
 from orm_core.errors import InvalidValue, RegistryError
 from orm_core.loggers import Logger
 from orm_core.models.base import BaseModel
-from orm_core.queries import plans
-from orm_core.queries.plans import plan_for
-from orm_core.service import Service, visibility
+from orm_core.queries.one_row import find as find_row
+from orm_core.service import Service
 
 M = TypeVar("M", bound=BaseModel)
+M_co = TypeVar("M_co", bound=BaseModel, covariant=True)
 A = TypeVar("A")
 B = TypeVar("B")
 C = TypeVar("C")
 Values = TypeVarTuple("Values")
+
+
+class Find(Protocol[M_co, *Values]):
+    """A finder of one service; see ``finder``."""
+
+    @overload
+    def __call__(
+        self,
+        *values: *Values,
+        logger: Logger | None = None,
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> M_co | None: ...
+    @overload
+    def __call__(
+        self,
+        *values: *tuple[*Values, Logger | None],
+        tx: Transaction | None = None,
+        include_deleted: bool = False,
+    ) -> M_co | None: ...
 
 
 class Finder(Generic[*Values]):
@@ -44,60 +64,36 @@ class Finder(Generic[*Values]):
     def __get__(self, instance: None, owner: type[Service[M, Any, Any]]) -> Find[M, *Values]:
         find: Find[M, *Values] | None = self._bound.get(owner)
         if find is None:
-            find = cast("Find[M, *Values]", Find(owner, self._name, self._fields))
-            self._bound[owner] = find
+            find = self._bound[owner] = self._bind(owner)
         return find
 
+    def _bind(self, service: type[Service[Any, Any, Any]]) -> Any:
+        """The finder as a function of this service."""
+        name, names = self._name, tuple(field.name for field in self._fields)
+        count = len(names)
 
-class Find(Generic[M, *Values]):
-    """A finder of one service, ready to be called."""
+        def find(
+            *values: Any,
+            logger: Logger | None = None,
+            tx: Transaction | None = None,
+            include_deleted: bool = False,
+        ) -> Any:
+            if len(values) != count:
+                if len(values) != count + 1 or logger is not None:
+                    raise InvalidValue(
+                        f"{name}() takes {count} value(s), then logger; no SQL was sent."
+                    )
+                *values, logger = values  # type: ignore[assignment]
+            if logger is None:  # nobody to tell of it
+                return find_row(service._model(tx), names, values, include_deleted)
+            with service.verb(name, logger, tx):
+                return find_row(service.model, names, values, include_deleted)
 
-    def __init__(
-        self, service: type[Service[M, Any, Any]], name: str, fields: tuple[Any, ...]
-    ) -> None:
-        self._service = service
-        self._names = tuple(field.name for field in fields)
-        self.__name__ = name
-        self.__doc__ = f"The row with this {', '.join(self._names)}, or None."
-
-    @overload
-    def __call__(
-        self,
-        *values: *Values,
-        logger: Logger | None = None,
-        tx: Transaction | None = None,
-        include_deleted: bool = False,
-    ) -> M | None: ...
-    @overload
-    def __call__(
-        self,
-        *values: *tuple[*Values, Logger | None],
-        tx: Transaction | None = None,
-        include_deleted: bool = False,
-    ) -> M | None: ...
-    def __call__(  # type: ignore[misc] # mypy can't tell that Any takes all of Values
-        self,
-        *values: Any,
-        logger: Logger | None = None,
-        tx: Transaction | None = None,
-        include_deleted: bool = False,
-    ) -> M | None:
-        """The values of the fields, in their order, then the logger may follow."""
-        count = len(self._names)
-        if len(values) == count + 1 and logger is None:
-            logger, values = values[-1], values[:-1]
-        if len(values) != count:
-            raise InvalidValue(
-                f"{self.__name__}() takes {count} value(s), then logger; no SQL was sent."
-            )
-        service = self._service
-        with service.verb(self.__name__, logger, tx):
-            for value in values:
-                if value is None:
-                    raise InvalidValue(f"{self.__name__}() needs a value, not None.")
-            shape = self._names, visibility(include_deleted)
-            row: M | None = plan_for(service.model, plans.Find, *shape).row(values)
-            return row
+        find.__name__ = name
+        find.__qualname__ = f"{service.__qualname__}.{name}"
+        find.__module__ = service.__module__
+        find.__doc__ = f"The row with this {', '.join(names)}, or None."
+        return find
 
 
 @overload

@@ -31,15 +31,12 @@ from orm_core.models.bulk_insert import Returning, insert_rows
 from orm_core.models.payloads import (
     Payload,
     Where,
-    key_value,
-    not_a_payload,
     read_changes,
     read_new,
     read_where,
 )
-from orm_core.models.soft_delete import Visibility, is_soft
-from orm_core.queries import plans
 from orm_core.queries.bulk import update_rows
+from orm_core.queries.one_row import find_by_key, insert, soft_delete, update
 from orm_core.queries.paging import (
     MAX_PAGE_SIZE,
     Keyset,
@@ -49,11 +46,10 @@ from orm_core.queries.paging import (
     numbered_page,
     read_order,
 )
-from orm_core.queries.plans import plan_for
 from orm_core.queries.rows import first_returned
 from orm_core.queries.streaming import Progress, stream
 from orm_core.queries.upsert import upsert, upsert_rows
-from orm_core.verb import Verb, is_key
+from orm_core.verb import Verb, check_tx, is_key
 
 M = TypeVar("M", bound=BaseModel)
 #: the payloads of ``create`` and of ``update``, as `orm-core types generate` writes them
@@ -87,13 +83,20 @@ class Service(Generic[M, New, Changes]):
     @classmethod
     def verb(cls, action: str, logger: Logger | None, tx: Transaction | None) -> Verb:
         """What surrounds each call; for verbs of your own, see ``Verb``."""
+        return Verb(cls._model(), action, logger, tx)
+
+    @classmethod
+    def _model(cls, tx: Transaction | None = None) -> Any:
+        """The model. Raises ``StaleTransaction`` unless ``tx`` is open and of its database."""
         try:
             model = cls.model
         except AttributeError:
             raise RegistryError(
                 f"{cls.__name__} has no model: write class {cls.__name__}(Service[YourModel])."
             ) from None
-        return Verb(model, action, logger, tx)
+        if tx is not None:
+            check_tx(tx, model)
+        return model
 
     # -- create -----------------------------------------------------------------------------
 
@@ -102,9 +105,12 @@ class Service(Generic[M, New, Changes]):
         cls, payload: New, logger: Logger | None = None, *, tx: Transaction | None = None
     ) -> M:
         """Insert a row and answer it as the server stored it."""
+        row: M
+        if logger is None:  # nobody to tell of it
+            row = insert(cls._model(tx), payload)
+            return row
         with cls.verb("create", logger, tx) as verb:
-            names = _names(cls.model, payload)
-            row: M = plan_for(cls.model, plans.Insert, names).row(payload)
+            row = insert(cls.model, payload)
             verb.audit("created", row)
             return row
 
@@ -206,7 +212,7 @@ class Service(Generic[M, New, Changes]):
     ) -> M:
         """The row with this id. Raises ``NotFound`` when there is none."""
         with cls.verb("get", logger, tx):
-            row: M | None = _by_key(cls.model, id, include_deleted)
+            row: M | None = find_by_key(cls.model, id, include_deleted)
             if row is None:
                 raise NotFound(
                     f"No {'' if include_deleted else 'live '}row of "
@@ -224,8 +230,12 @@ class Service(Generic[M, New, Changes]):
         include_deleted: bool = False,
     ) -> M | None:
         """The row with this id, or None."""
+        row: M | None
+        if logger is None:
+            row = find_by_key(cls._model(tx), id, include_deleted)
+            return row
         with cls.verb("find_by_id", logger, tx):
-            row: M | None = _by_key(cls.model, id, include_deleted)
+            row = find_by_key(cls.model, id, include_deleted)
             return row
 
     @classmethod
@@ -362,10 +372,12 @@ class Service(Generic[M, New, Changes]):
         Where rows have a version, the payload names the one that was read. Raises ``StaleRow``
         when the row has another one by now.
         """
+        row: M | None
+        if logger is None:
+            row = update(cls._model(tx), id, payload, include_deleted)
+            return row
         with cls.verb("update", logger, tx) as verb:
-            key = key_value(cls.model, id)
-            shape = _names(cls.model, payload), visibility(include_deleted)
-            row: M | None = plan_for(cls.model, plans.Update, *shape).row(key, payload)
+            row = update(cls.model, id, payload, include_deleted)
             if row is not None:
                 verb.audit("updated", row)
             return row
@@ -430,11 +442,12 @@ class Service(Generic[M, New, Changes]):
         cls, id: Key, logger: Logger | None = None, *, tx: Transaction | None = None
     ) -> M | None:
         """Mark a row, and those that cascade, as deleted; answers it, or None without one."""
+        row: M | None
+        if logger is None:
+            row = soft_delete(cls._model(tx), id)
+            return row
         with cls.verb("soft_delete", logger, tx) as verb:
-            if is_soft(cls.model):
-                row: M | None = plan_for(cls.model, plans.SoftDelete).row(key_value(cls.model, id))
-            else:
-                row = first_returned(cls.model.delete().where(is_key(cls.model, id)))
+            row = soft_delete(cls.model, id)
             if row is not None:
                 verb.audit("deleted", row)
             return row
@@ -469,22 +482,6 @@ def _many(payloads: Any) -> builtins.list[Any]:
     if isinstance(payloads, Mapping | str | bytes) or not isinstance(payloads, Iterable):
         raise InvalidValue("Several payloads are given as a list of dicts; no SQL was sent.")
     return builtins.list(cast("Iterable[Any]", payloads))
-
-
-def _names(model: Any, payload: Any) -> tuple[Any, ...]:
-    """The names of a payload, which make its shape."""
-    if payload.__class__ is not dict and not isinstance(payload, Mapping):
-        raise not_a_payload(model)
-    return tuple(cast("Iterable[Any]", payload))
-
-
-def visibility(include_deleted: bool) -> Visibility:
-    """What a query of a verb sees."""
-    return "all" if include_deleted else "live"
-
-
-def _by_key(model: Any, id: Any, include_deleted: bool) -> Any:
-    return plan_for(model, plans.ByKey, visibility(include_deleted)).row(key_value(model, id))
 
 
 def _select(model: Any, predicates: builtins.list[Any], include_deleted: bool) -> Any:

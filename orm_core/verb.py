@@ -58,9 +58,7 @@ class Verb:
 
     def _check_tx(self) -> None:
         try:
-            if not isinstance(self._tx, Transaction):
-                raise InvalidValue("tx must be what `with transaction() as tx:` gives.")
-            self._tx.check(self.database)
+            check_tx(self._tx, self._model)
         except OrmCoreError as error:
             self._log_failure(error)
             raise
@@ -120,6 +118,13 @@ class Verb:
             getattr(self._logger, level)(message, meta)
         except Exception:
             log.exception("The logger given to a service failed; the call went on.")
+
+
+def check_tx(tx: Any, model: Any) -> None:
+    """Raise ``InvalidValue`` or ``StaleTransaction`` unless it is open and of this database."""
+    if not isinstance(tx, Transaction):
+        raise InvalidValue("tx must be what `with transaction() as tx:` gives.")
+    tx.check(model._meta.database)
 
 
 def is_key(model: Any, id: Any) -> Any:

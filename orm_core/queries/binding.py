@@ -28,6 +28,7 @@ from orm_core.crypto.secret import Secret
 from orm_core.database.encoding import hyphenated, moment_text
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import CheckedField
+from orm_core.models.encrypted import EncryptedField
 from orm_core.models.fields import (
     BooleanField,
     DateTimeField,
@@ -96,14 +97,21 @@ class Binding:
         if make is uuid7_text:
             self._new_ids.update(names)
 
-    def given(self, source: str | int, field: Any, convert: Convert | None = None) -> None:
+    def given(self, source: str | int, field: Any) -> None:
         """The parameter of the field is the payload's value of this name, or at this place."""
+        self._given(source, field, converter(field))
+
+    def compared(self, source: str | int, field: Any) -> None:
+        """The same for a value that rows are found by, so not by None."""
+        digests = field.digests if isinstance(field, EncryptedField) else None
+        self._given(source, field, _of_value(field, digests or converter(field)))
+
+    def _given(self, source: str | int, field: Any, convert: Convert) -> None:
         place, variable = self._next()
-        self._scope[f"make{place}"] = convert or converter(field)
+        self._scope[f"make{place}"] = convert
         self._lines.append(f"{variable} = payload[{source!r}]")
         otherwise = f"make{place}({variable})"
-        quick = None if convert else self._quick(place, field, otherwise)
-        self._lines.append(quick or f"{variable} = {otherwise}")
+        self._lines.append(self._quick(place, field, otherwise) or f"{variable} = {otherwise}")
         self._variables[field.name] = variable
 
     def _quick(self, place: int, field: Any, otherwise: str) -> str | None:
@@ -209,6 +217,20 @@ def _test_of(field: Any) -> str | None:
         if field.max_length is not None:
             test += " and len({v}) <= {f.max_length}"
     return test
+
+
+def _of_value(field: Any, convert: Convert) -> Convert:
+    """``convert``, but for None."""
+
+    def convert_value(value: Any) -> Any:
+        if value is None:
+            raise InvalidValue(
+                f"{field.model.__name__}.{field.name}: rows are found by a value, not by None; "
+                "no SQL was sent."
+            )
+        return convert(value)
+
+    return convert_value
 
 
 def _data_key(field: Any, secret: Any, key: Any, *owners: Any) -> Any:

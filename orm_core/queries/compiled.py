@@ -168,6 +168,7 @@ class Statement:
         compiled_sql = CompiledSql(sql) if typed else None
         self.sql: str = compiled_sql or sql
         self.make: Callable[[Any], list[Any]] | None = query.row_maker()
+        self._make_one: Callable[[Any], Any] | None = query.one_maker()
         #: of a write that answers rows
         self._asking: AskingSql | None = None
         if compiled_sql and self.make and isinstance(query, UpdateQuery | InsertQuery):
@@ -188,7 +189,7 @@ class Statement:
 
     def cursor(self, values: tuple[Any, ...]) -> Any:
         """Send the statement with its parameters; answers the driver's cursor."""
-        return (self._bound_to or self._meta.database).execute_sql(self.sql, values)
+        return self.database.execute_sql(self.sql, values)
 
     def read(self, cursor: Any) -> list[Any]:
         """The rows of a cursor."""
@@ -196,41 +197,28 @@ class Statement:
             return list(self._query._get_cursor_wrapper(cursor))
         return self.make(cursor.fetchall())
 
+    def read_first(self, cursor: Any) -> Any:
+        """The first row of a cursor, or None."""
+        if self._make_one is None:
+            return next(iter(self.read(cursor)), None)
+        row = cursor.fetchone()
+        return None if row is None else self._make_one(row)
+
     def first(self, values: tuple[Any, ...]) -> Any:
         """Send the statement with its parameters; answers its first row, or None."""
-        if self._asking is not None:
-            database = self.database
-            block = database.unnumbered
-            if block is not None:
-                return self._first_asking(self._asking, database, block, values)
-        cursor = self.cursor(values)
-        row = self.read_first(cursor)
-        if self.make is not None:  # Peewee's own way has closed it
-            cursor.connection.give_back(cursor)
-        return row
-
-    def _first_asking(
-        self, sql: AskingSql, database: Any, block: Transaction, values: tuple[Any, ...]
-    ) -> Any:
-        cursor = database.execute_sql(sql, values)
+        database = self._bound_to or self._meta.database
+        make = self._make_one
+        if make is None:
+            return self.read_first(database.execute_sql(self.sql, values))
+        block: Transaction | None = database.unnumbered if self._asking is not None else None
+        cursor = database.execute_sql(self.sql if block is None else self._asking, values)
         row = cursor.fetchone()
         cursor.connection.give_back(cursor)
         if row is None:
             return None
-        block.number = row[-1]
-        return self._made(row[:-1])
-
-    def _made(self, row: tuple[Any, ...]) -> Any:
-        """A row of the driver as the query answers it."""
-        make: Any = self.make
-        return make((row,))[0]
-
-    def read_first(self, cursor: Any) -> Any:
-        """The first row of a cursor, or None."""
-        if self.make is None:
-            return next(iter(self.read(cursor)), None)
-        row = cursor.fetchone()
-        return None if row is None else self.make((row,))[0]
+        if block is not None:
+            *row, block.number = row
+        return make(row)
 
 
 class Compiled(Generic[R]):

@@ -122,8 +122,7 @@ class Find:
         self._statement = Statement(query._seeing(visibility))
         binding = Binding()
         for place, field in enumerate(fields):
-            digests = field.digests if isinstance(field, EncryptedField) else None
-            binding.given(place, field, digests)
+            binding.compared(place, field)
         self._bind = binding.function(self._statement.keys, self._statement.constants)
 
     def row(self, values: Sequence[Any]) -> Any:
