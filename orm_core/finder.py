@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+# A finder is a verb of a service, in a module of its own.
+# pyright: reportPrivateUsage=false
 from typing import Any, Generic, Protocol, TypeVarTuple, overload
 
 from typing_extensions import TypeVar
@@ -62,10 +64,10 @@ class Finder(Generic[*Values]):
         self._name = name
 
     def __get__(self, instance: None, owner: type[Service[M, Any, Any]]) -> Find[M, *Values]:
-        find: Find[M, *Values] | None = self._bound.get(owner)
+        find: Any = self._bound.get(owner)
         if find is None:
             find = self._bound[owner] = self._bind(owner)
-        return find
+        return find  # type: ignore[no-any-return]
 
     def _bind(self, service: type[Service[Any, Any, Any]]) -> Any:
         """The finder as a function of this service."""

@@ -20,7 +20,7 @@ class _Unguarded(uuid.UUID):
     """
 
     __slots__ = ()
-    __init__ = object.__init__
+    __init__ = object.__init__  # pyright: ignore[reportAssignmentType]
     __setattr__ = object.__setattr__  # type: ignore[assignment]
 
 

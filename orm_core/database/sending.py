@@ -152,8 +152,6 @@ class SendingDatabase(PooledDatabase):
 
         ``here`` is the state of this thread.
         """
-        if here["closed"]:
-            return self._run(self.cursor, sql, params)
         connection, blocks = here["conn"], here["transactions"]
         opening = None if not blocks or blocks[-1].sent else self._opening(blocks, connection)
         settings = ""
@@ -259,10 +257,10 @@ class SendingDatabase(PooledDatabase):
             failure = None  # or the error and this frame would keep each other, and the cursor
 
     def _tell(self, sql: str, params: Any, seconds: float, failure: BaseException | None) -> None:
-        if sql is NUMBER or sql is SERVER:
-            return  # asked by us, not by the service
         if isinstance(sql, AskingSql):
             sql = sql.plain
+        elif sql is NUMBER or sql is SERVER:
+            return  # asked by us, not by the service
         if _is_debugging(_DEBUG):
             logger.debug("%.6fs %s", seconds, masked(sql))  # nor the parameters: they are data
         signals.tell(sql, seconds, failure)

@@ -155,6 +155,7 @@ class Statement:
     """
 
     def __init__(self, query: Any, database: Any = None) -> None:
+        self._query: Any = query
         self._meta = query.model._meta
         self._bound_to = database
         context = _Context(**self.database.get_context_options())
@@ -180,7 +181,6 @@ class Statement:
         self.constants: dict[int, Any] = {
             place: one for place, one in places.items() if place not in self.slots
         }
-        self._query = query
 
     @property
     def database(self) -> Any:

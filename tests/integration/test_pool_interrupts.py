@@ -16,6 +16,7 @@ import pytest
 
 from orm_core import Database, close_db, connect_db, db, initialize_db, time_limit
 from orm_core.database import connecting, opening, pool, sending, watchdog
+from orm_core.database.drivers.session import Session
 
 DEADLINE = 10.0
 FILES = {str(module.__file__) for module in (connecting, sending, pool, watchdog, opening)}
@@ -68,7 +69,8 @@ def sessions(orm_core_worker_url: str) -> Iterator[Callable[[], int]]:
     """Points ``db`` at a pool of two; answers how many sessions of it the server has."""
     initialize_db(f"{orm_core_worker_url}&application_name=interrupted", pool_size=2)
     watcher = Database(db.database, **db.connect_params | {"application_name": "watcher"})
-    watchdog.watchdog.watch(Silent(), time.monotonic() + 600)  # its thread runs
+    silent = Session()
+    watchdog.watchdog.watch(silent, time.monotonic() + 600)  # its thread runs
     query = (
         "SELECT count(*) FROM pg_stat_activity "
         "WHERE application_name = 'interrupted' AND state <> 'active'"
@@ -77,10 +79,6 @@ def sessions(orm_core_worker_url: str) -> Iterator[Callable[[], int]]:
     yield lambda: int(watcher.execute_sql(query).fetchone()[0])
     watcher.close_all()
     close_db()
-
-
-class Silent:
-    was_cut = False
 
 
 def check(place: str, sessions: Callable[[], int]) -> None:
