@@ -227,7 +227,7 @@ def new_columns(model: Any, payloads: Sequence[Mapping[str, Any]]) -> list[Colum
 
 def by_names(
     model: Any, payloads: Sequence[Mapping[str, Any]]
-) -> list[tuple[dict[str, Any], list[int]]]:
+) -> list[tuple[dict[str, Any], Sequence[int]]]:
     """The fields of each set of names that payloads have, and their places.
 
     Raises ``InvalidValue`` or ``UnknownField``.
@@ -235,13 +235,12 @@ def by_names(
     for kind in set(map(type, payloads)):
         if not issubclass(kind, Mapping):
             raise not_a_payload(model)
-    names: list[tuple[Any, ...]] = list(map(tuple, payloads))
-    distinct = dict.fromkeys(names)
+    distinct: set[tuple[Any, ...]] = set(map(tuple, payloads))
     if len(distinct) == 1:
-        return [(fields_of(model, one), [*range(len(names))]) for one in distinct]
-    groups: dict[tuple[Any, ...], list[int]] = {one: [] for one in distinct}
-    for place, one in enumerate(names):
-        groups[one].append(place)
+        return [(fields_of(model, one), range(len(payloads))) for one in distinct]
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for place, payload in enumerate(payloads):
+        groups.setdefault(tuple(payload), []).append(place)
     return [(fields_of(model, one), places) for one, places in groups.items()]
 
 

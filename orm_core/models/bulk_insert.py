@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast
+from uuid import UUID
 
 from orm_core.models.batches import (
     Column,
@@ -14,6 +15,7 @@ from orm_core.models.batches import (
     unnested,
 )
 from orm_core.models.copying import copy_rows, types_to_copy
+from orm_core.models.fields import UUIDField
 from orm_core.models.owners import writing
 from orm_core.models.payloads import read_new
 
@@ -64,14 +66,20 @@ def _stays_empty(field: Any) -> bool:
 
 
 def _as_stored(model: Any, columns: Sequence[Column], count: int, answer: Returning) -> list[Any]:
-    given = {column.field: column.values for column in columns}
     if answer == "ids":
-        key = model._meta.primary_key
-        return list(map(key.python_value, given[key]))
+        return next(_as_read(column) for column in columns if column.field.primary_key)
+    given = {column.field: column.values for column in columns}
     values = [given.get(field) or [None] * count for field in model._meta.sorted_fields]
     make = model.select().row_maker()
     rows: list[Any] = make(zip(*values, strict=True))
     return rows
+
+
+def _as_read(column: Column) -> list[Any]:
+    read = column.field.python_value
+    if column.kind is UUID and read.__func__ is cast("Any", UUIDField).python_value:
+        return list(column.values)
+    return list(map(read, column.values))
 
 
 def _insert(model: Any, columns: Sequence[Column], answer: Returning) -> list[Any]:

@@ -9,17 +9,20 @@ from __future__ import annotations
 import math
 import struct
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain, islice, repeat
-from operator import is_
-from typing import Any, Final
+from operator import attrgetter, is_
+from typing import Any, Final, TypeAlias
 
 from psycopg2.extras import Json
 
 from orm_core.database import acting, limits
 from orm_core.models.batches import Column, quoted, table_of
 from orm_core.models.sealed_parts import SealedText
+
+#: makes fields of the values of a column
+Write: TypeAlias = Callable[[Iterable[Any]], Iterable[bytes]]
 
 #: rows that are written in one piece of the stream
 _ROWS: Final = 1000
@@ -112,7 +115,7 @@ def _fields(columns: Sequence[Column], types: Mapping[str, str]) -> list[list[by
         if write is None:
             return None
         try:
-            fields.append(_written(column, _or_null(write) if column.has_null else write))
+            fields.append(_written(column, write))
         except (struct.error, ValueError):
             return None
     return fields
@@ -126,66 +129,72 @@ def _binary(fields: Sequence[list[bytes]]) -> Iterator[bytes]:
     yield _END
 
 
-def _written(column: Column, write: Callable[[Any], bytes]) -> list[bytes]:
+def _written(column: Column, write: Write) -> list[bytes]:
     values = column.values
+    if column.has_null:
+        written = iter(write(value for value in values if value is not None))
+        return [_NULL if value is None else next(written) for value in values]
     if all(map(is_, values, repeat(values[0]))):  # a parent's id, the moment of the statement
-        return [write(values[0])] * len(values)
-    return list(map(write, values))
-
-
-def _or_null(write: Callable[[Any], bytes]) -> Callable[[Any], bytes]:
-    return lambda value: _NULL if value is None else write(value)
+        return [*write(values[:1])] * len(values)
+    return list(write(values))
 
 
 def _sized(data: bytes) -> bytes:
     return _length(len(data)) + data
 
 
-def _words(value: str) -> bytes:
-    return _sized(value.encode())
-
-
-def _fixed(code: str) -> Callable[[Any], bytes]:
+def _fixed(code: str) -> Write:
     """The length, which is always the same, and the value."""
     pack, size = struct.Struct(f"!i{code}").pack, struct.calcsize(f"!{code}")
-    return lambda value: pack(size, value)
+    return lambda values: map(pack, repeat(size), values)
 
 
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
-
 _micros: Final = _fixed("q")
 _days: Final = _fixed("i")
-_SIXTEEN: Final = _length(16)
+_sixteen: Final = _fixed("16s")
 
 
-def _moment(value: datetime) -> bytes:
-    return _micros((value - _EPOCH) // _MICROSECOND)
+def _words(values: Iterable[str]) -> Iterable[bytes]:
+    return map(_sized, map(str.encode, values))
 
 
-def _day(value: date) -> bytes:
-    return _days(value.toordinal() - _EPOCH.toordinal())
+def _moments(values: Iterable[datetime]) -> Iterable[bytes]:
+    return _micros((value - _EPOCH) // _MICROSECOND for value in values)
 
 
-def _json(value: Json) -> bytes:
-    return _sized(b"\1" + value.dumps(value.adapted).encode())
+def _dates(values: Iterable[date]) -> Iterable[bytes]:
+    return _days(value.toordinal() - _EPOCH.toordinal() for value in values)
 
 
-#: a field, its length in front, by the type of the column and by that of all its values
-_WRITERS: Final[dict[tuple[str, type], Callable[[Any], bytes]]] = {
+def _jsons(values: Iterable[Json]) -> Iterable[bytes]:
+    return (_sized(b"\1" + value.dumps(value.adapted).encode()) for value in values)
+
+
+def _uuids(values: Iterable[uuid.UUID]) -> Iterable[bytes]:
+    return _sixteen(map(int.to_bytes, map(attrgetter("int"), values), repeat(16)))
+
+
+def _uuid_texts(values: Iterable[str]) -> Iterable[bytes]:
+    return (_sized(bytes.fromhex(value.replace("-", ""))) for value in values)
+
+
+#: fields, the length in front of each, by the type of the column and by that of all its values
+_WRITERS: Final[dict[tuple[str, type], Write]] = {
     ("bool", bool): _fixed("?"),
-    ("date", date): _day,
+    ("date", date): _dates,
     ("enum", str): _words,
     ("float8", float): _fixed("d"),
     ("int2", int): _fixed("h"),
     ("int4", int): _fixed("i"),
     ("int8", int): _fixed("q"),
-    ("jsonb", Json): _json,
+    ("jsonb", Json): _jsons,
     ("text", str): _words,
-    ("timestamptz", datetime): _moment,
-    ("uuid", str): lambda value: _SIXTEEN + bytes.fromhex(value.replace("-", "")),
-    ("uuid", uuid.UUID): lambda value: _SIXTEEN + value.int.to_bytes(16, "big"),
+    ("timestamptz", datetime): _moments,
+    ("uuid", str): _uuid_texts,
+    ("uuid", uuid.UUID): _uuids,
     ("varchar", SealedText): _words,
     ("varchar", str): _words,
 }

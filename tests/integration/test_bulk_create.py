@@ -47,7 +47,6 @@ from orm_core import (
     db,
     transaction,
     use_key_ring,
-    uuid7,
 )
 from orm_core.models import bulk_insert
 
@@ -524,17 +523,6 @@ def test_bulk_create_is_all_or_nothing_over_its_batches(clone_db, way):
     with pytest.raises(DuplicateKey):
         User.bulk_create([User(**user_data()), User(**same), User(**same)], batch_size=1)
     assert User.select().count() == 0
-
-
-def test_ids_made_together_sort_in_their_order_and_after_earlier_ones():
-    from orm_core.models.identifiers import uuid7s
-
-    before = uuid7()
-    ids = uuid7s(1000)
-    assert ids == sorted(ids)
-    assert before < ids[0]
-    assert len({one.int & (1 << 62) - 1 for one in ids}) == 1000
-    assert {(one.version, one.variant) for one in ids} == {(7, uuid.RFC_4122)}
 
 
 def test_a_decimal_is_answered_with_the_places_of_its_column(tables, way):

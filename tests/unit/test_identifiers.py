@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orm_core import utcnow, uuid7
+from orm_core.models.identifiers import uuid7s
 
 #: a time step that the 12 bits of the millisecond's fraction can tell apart
 RESOLUTION = 245
@@ -86,3 +87,21 @@ def test_now_is_aware_and_in_utc():
     now = utcnow()
     assert now.tzinfo is UTC
     assert abs(datetime.now(UTC) - now) < timedelta(minutes=1)
+
+
+@given(st.integers(min_value=0, max_value=(LAST_48_BIT_MS - 10) * 1_000_000), st.integers(0, 9000))
+def test_ids_made_together_count_up_in_4096ths_of_a_millisecond(nanoseconds, count):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time, "time_ns", lambda: nanoseconds)
+        ids = uuid7s(count)
+    ticks = (nanoseconds << 12) // 1_000_000
+    assert [(one.int >> 80 << 12) + (one.int >> 64 & 0xFFF) for one in ids] == [
+        *range(ticks, ticks + count)
+    ]
+    assert {(one.version, one.variant) for one in ids} <= {(7, uuid.RFC_4122)}
+    assert len({one.int & (1 << 62) - 1 for one in ids}) == count
+
+
+def test_ids_made_together_sort_after_earlier_ones():
+    before, ids = uuid7(), uuid7s(1000)
+    assert [before, *ids] == sorted([before, *ids])
