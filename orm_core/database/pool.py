@@ -108,7 +108,7 @@ class _Place:
             _close(connection)
 
     def retire(self) -> None:
-        """Close a good connection once the rows are read that it received."""
+        """Close the connection once the rows are read that it received."""
         connection, self.connection = self.connection, None
         connection.let_go()
         connection.retire()
@@ -311,7 +311,7 @@ class Pool:
                 self._serve()
         if reason is None:
             return
-        if reason == "expired" and sys.exc_info()[0] is None:
+        if reason in ("expired", "closed") and sys.exc_info()[0] is None:
             place.retire()  # of a statement whose rows are still to be read
         else:
             place.close()
@@ -367,7 +367,7 @@ class Pool:
         """Have a held place be one to open a connection for."""
         with self._lock:
             self._tally.closed[reason] += 1
-        place.close()
+        place.retire()  # somebody may still read what it answered last
 
     def _reclaim(self) -> None:
         """Take the places of leases that were dropped without being ended."""

@@ -561,6 +561,21 @@ def test_closing_leaves_connections_that_others_use_until_they_return(point):
     assert db.pool_stats() == PoolStats(10, 0, 0, 0)
 
 
+def test_a_statement_that_is_under_way_when_others_close_answers_its_rows(point):
+    point()
+
+    def close_by_another_thread(_: Any) -> None:
+        with threads(close_db):
+            pass
+
+    db.query_hooks.append(close_by_another_thread)
+    try:
+        assert db.execute_sql("SELECT generate_series(1, 3)").fetchall() == [(1,), (2,), (3,)]
+    finally:
+        db.query_hooks.remove(close_by_another_thread)
+    assert db.pool_stats().closed["closed"] == 1
+
+
 def test_closing_tells_those_who_wait(point):
     point(size=1)
     holder = Holder()
@@ -687,6 +702,20 @@ def test_rows_can_be_read_of_a_connection_that_was_replaced_meanwhile(orm_core_w
     assert db.pool_stats().closed["expired"] == 1
     assert len(first.fetchall()) == 3
     close_db()
+
+
+@pytest.mark.parametrize("reason", ["expired", "broken"])
+def test_rows_are_read_on_after_a_later_statement_replaced_their_connection(point, reason):
+    point(size=1)
+    rows = db.execute_sql("SELECT generate_series(1, 3), pg_backend_pid()")
+    _, pid = rows.fetchone()
+    if reason == "broken":
+        kill(pid)
+    else:
+        db.pool._idle[0].expires_at = 0.0
+    assert backend() != pid
+    assert db.pool_stats().closed[reason] == 1
+    assert [number for number, _ in rows.fetchall()] == [2, 3]
 
 
 def test_a_connection_is_replaced_when_it_is_too_old(point):
