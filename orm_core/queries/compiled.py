@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from orm_core import peewee_facade as peewee
 from orm_core.database.compiled_sql import AskingSql, CompiledSql
+from orm_core.database.drivers.session import Session
 from orm_core.database.transactions import Transaction
 from orm_core.errors import InvalidValue
 from orm_core.models.columns import has_one_type, is_sql
@@ -210,10 +211,14 @@ class Statement:
         make = self._make_one
         if make is None:
             return self.read_first(database.execute_sql(self.sql, values))
-        block: Transaction | None = database.unnumbered if self._asking is not None else None
+        block: Transaction | None = None
+        if self._asking is not None:
+            block = getattr(database, "unnumbered", None)  # Peewee's own database has none
         cursor = database.execute_sql(self.sql if block is None else self._asking, values)
         row = cursor.fetchone()
-        cursor.connection.give_back(cursor)
+        connection = cursor.connection
+        if isinstance(connection, Session):
+            connection.give_back(cursor)
         if row is None:
             return None
         if block is not None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
+import peewee
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -413,6 +414,19 @@ def test_what_is_sent_goes_to_the_database_that_the_model_is_bound_to(tables):
     assert len(sent_there) == 2
     assert Shelves.get(shelf.id).label == "y"
     assert len(sent_there) == 2
+
+
+def test_verbs_work_on_a_database_that_is_peewees_own(clone_db, orm_core_server):
+    create_all(clone_db, MODELS)
+    server = {name: getattr(orm_core_server, name) for name in ("host", "port", "user", "password")}
+    plain = peewee.PostgresqlDatabase(clone_db.database, **server)
+    with plain.bind_ctx(MODELS):
+        shelf = Shelves.create({"label": "x"})
+        assert Shelves.get(shelf.id) == shelf
+        assert Shelves.update(shelf.id, {"label": "y"}).label == "y"
+        assert Shelves.soft_delete(shelf.id) == shelf
+    plain.close()
+    assert Shelf.with_deleted().get().label == "y"
 
 
 def test_a_replaced_execute_sql_is_respected(tables, monkeypatch):
