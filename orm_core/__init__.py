@@ -1,232 +1,75 @@
 """orm_core: a data layer for small Python services on PostgreSQL, built on Peewee."""
 
 import logging
+from importlib import import_module
 
-from orm_core.audit.service import AuditService
-from orm_core.crypto.in_use import use_index_keys, use_key_ring
-from orm_core.crypto.index import IndexKeys
-from orm_core.crypto.ring import KeyRing
-from orm_core.crypto.secret import Secret, SecretJSON
-from orm_core.database.acting import acting_as
-from orm_core.database.connection import (
-    close_db,
-    connect_db,
-    db,
-    initialize_db,
-    transaction,
-)
-from orm_core.database.database import Database
-from orm_core.database.events import QueryEvent, signals
-from orm_core.database.limits import time_limit
-from orm_core.database.retries import run_transaction
-from orm_core.database.row_scope import row_scope, setting
-from orm_core.database.transactions import Transaction
-from orm_core.errors import (
-    AuthenticationFailed,
-    CheckViolation,
-    CommitUnknown,
-    ConfigurationError,
-    ConnectionFailed,
-    ConnectionInUse,
-    ConnectionLost,
-    ConnectionRefused,
-    ConnectTimeout,
-    ConstraintViolation,
-    DatabaseMissing,
-    DeadlockDetected,
-    DuplicateKey,
-    EmbeddedError,
-    ForeignKeyViolation,
-    HostUnknown,
-    InsufficientPrivilege,
-    InvalidStatement,
-    InvalidValue,
-    KeyRingError,
-    LockTimeout,
-    MigrationError,
-    MissingField,
-    NoAnswer,
-    NotFound,
-    NotNullViolation,
-    OrmCoreError,
-    PolicyViolation,
-    PoolClosed,
-    PoolTimeout,
-    QueryError,
-    RegistryError,
-    SecretErased,
-    SecretUnreadable,
-    SerializationFailure,
-    ServerRejectedValue,
-    ServerUnavailable,
-    StaleRow,
-    StaleTransaction,
-    StatementTimeout,
-    TlsFailed,
-    TransactionAborted,
-    TransactionError,
-    UnknownField,
-)
-from orm_core.finder import finder
-from orm_core.loggers import Logger, StdlibLogger, StructlogLogger
-from orm_core.models.audit_log import AuditEntry
-from orm_core.models.base import BaseModel
-from orm_core.models.encrypted import EncryptedJSONField, EncryptedTextField
-from orm_core.models.fields import (
-    ArrayField,
-    AutoField,
-    BigAutoField,
-    BigIntegerField,
-    BooleanField,
-    CharField,
-    DateField,
-    DateTimeField,
-    DecimalField,
-    DoubleField,
-    EnumField,
-    IntegerField,
-    JSONField,
-    OtherField,
-    SmallIntegerField,
-    TextField,
-    UUIDField,
-    VersionField,
-)
-from orm_core.models.identifiers import utcnow, uuid7
-from orm_core.models.policies import Policy
-from orm_core.models.references import (
-    Backref,
-    DeferredForeignKey,
-    ForeignKeyField,
-    ForeignKeyId,
-)
-from orm_core.models.soft_delete import SelectQuery
-from orm_core.peewee_facade import Load, ManyToManyField, fn
-from orm_core.queries.compiled import Compiled, compiled, parameter
-from orm_core.queries.paging import Page
-from orm_core.queries.streaming import stream
-from orm_core.registry import Domain, Registry, registry
-from orm_core.schemas import to_dict, to_pydantic
-from orm_core.service import Key, Service
-from orm_core.settings import Settings
+#: the public names by their modules, each of which is imported when a name of it is first used;
+#: for checkers they are in __init__.pyi
+_NAMES = {
+    "audit.service": "AuditService",
+    "crypto.in_use": "use_index_keys use_key_ring",
+    "crypto.index": "IndexKeys",
+    "crypto.ring": "KeyRing",
+    "crypto.secret": "Secret SecretJSON",
+    "database.acting": "acting_as",
+    "database.connection": "close_db connect_db db initialize_db transaction",
+    "database.database": "Database",
+    "database.events": "QueryEvent signals",
+    "database.limits": "time_limit",
+    "database.retries": "run_transaction",
+    "database.row_scope": "row_scope setting",
+    "database.transactions": "Transaction",
+    "domain": "Domain Registry registry",
+    "errors": (
+        "AuthenticationFailed CheckViolation CommitUnknown ConfigurationError ConnectTimeout "
+        "ConnectionFailed ConnectionInUse ConnectionLost ConnectionRefused "
+        "ConstraintViolation DatabaseMissing DeadlockDetected DuplicateKey EmbeddedError "
+        "ForeignKeyViolation HostUnknown InsufficientPrivilege InvalidStatement InvalidValue "
+        "KeyRingError LockTimeout MigrationError MissingField NoAnswer NotFound "
+        "NotNullViolation OrmCoreError PolicyViolation PoolClosed PoolTimeout QueryError "
+        "RegistryError SecretErased SecretUnreadable SerializationFailure ServerRejectedValue "
+        "ServerUnavailable StaleRow StaleTransaction StatementTimeout TlsFailed "
+        "TransactionAborted TransactionError UnknownField"
+    ),
+    "finders": "finder",
+    "loggers": "Logger StdlibLogger StructlogLogger",
+    "models.audit_log": "AuditEntry",
+    "models.base": "BaseModel",
+    "models.encrypted": "EncryptedJSONField EncryptedTextField",
+    "models.fields": (
+        "ArrayField AutoField BigAutoField BigIntegerField BooleanField CharField DateField "
+        "DateTimeField DecimalField DoubleField EnumField IntegerField JSONField OtherField "
+        "SmallIntegerField TextField UUIDField VersionField"
+    ),
+    "models.identifiers": "utcnow uuid7",
+    "models.policies": "Policy",
+    "models.references": "Backref DeferredForeignKey ForeignKeyField ForeignKeyId",
+    "models.soft_delete": "SelectQuery",
+    "peewee_facade": "Load ManyToManyField fn",
+    "queries.compiled": "Compiled compiled parameter",
+    "queries.paging": "Page",
+    "queries.streaming": "stream",
+    "schemas": "to_dict to_pydantic",
+    "service": "Key Service",
+    "settings": "Settings",
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 # A library writes no log lines unless the service configures logging.
 logging.getLogger("orm_core").addHandler(logging.NullHandler())
-
-__all__ = [
-    "ArrayField",
-    "AuditEntry",
-    "AuditService",
-    "AuthenticationFailed",
-    "AutoField",
-    "Backref",
-    "BaseModel",
-    "BigAutoField",
-    "BigIntegerField",
-    "BooleanField",
-    "CharField",
-    "CheckViolation",
-    "CommitUnknown",
-    "Compiled",
-    "ConfigurationError",
-    "ConnectTimeout",
-    "ConnectionFailed",
-    "ConnectionInUse",
-    "ConnectionLost",
-    "ConnectionRefused",
-    "ConstraintViolation",
-    "Database",
-    "DatabaseMissing",
-    "DateField",
-    "DateTimeField",
-    "DeadlockDetected",
-    "DecimalField",
-    "DeferredForeignKey",
-    "Domain",
-    "DoubleField",
-    "DuplicateKey",
-    "EmbeddedError",
-    "EncryptedJSONField",
-    "EncryptedTextField",
-    "EnumField",
-    "ForeignKeyField",
-    "ForeignKeyId",
-    "ForeignKeyViolation",
-    "HostUnknown",
-    "IndexKeys",
-    "InsufficientPrivilege",
-    "IntegerField",
-    "InvalidStatement",
-    "InvalidValue",
-    "JSONField",
-    "Key",
-    "KeyRing",
-    "KeyRingError",
-    "Load",
-    "LockTimeout",
-    "Logger",
-    "ManyToManyField",
-    "MigrationError",
-    "MissingField",
-    "NoAnswer",
-    "NotFound",
-    "NotNullViolation",
-    "OrmCoreError",
-    "OtherField",
-    "Page",
-    "Policy",
-    "PolicyViolation",
-    "PoolClosed",
-    "PoolTimeout",
-    "QueryError",
-    "QueryEvent",
-    "Registry",
-    "RegistryError",
-    "Secret",
-    "SecretErased",
-    "SecretJSON",
-    "SecretUnreadable",
-    "SelectQuery",
-    "SerializationFailure",
-    "ServerRejectedValue",
-    "ServerUnavailable",
-    "Service",
-    "Settings",
-    "SmallIntegerField",
-    "StaleRow",
-    "StaleTransaction",
-    "StatementTimeout",
-    "StdlibLogger",
-    "StructlogLogger",
-    "TextField",
-    "TlsFailed",
-    "Transaction",
-    "TransactionAborted",
-    "TransactionError",
-    "UUIDField",
-    "UnknownField",
-    "VersionField",
-    "acting_as",
-    "close_db",
-    "compiled",
-    "connect_db",
-    "db",
-    "finder",
-    "fn",
-    "initialize_db",
-    "parameter",
-    "registry",
-    "row_scope",
-    "run_transaction",
-    "setting",
-    "signals",
-    "stream",
-    "time_limit",
-    "to_dict",
-    "to_pydantic",
-    "transaction",
-    "use_index_keys",
-    "use_key_ring",
-    "utcnow",
-    "uuid7",
-]

@@ -28,11 +28,11 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final, NamedTuple
 
 from orm_core.database.connection import db
+from orm_core.domain import Domain
 from orm_core.errors import InvalidValue, TransactionError
 from orm_core.models.base import BaseModel
 from orm_core.models.fields import BigAutoField, DateTimeField, IntegerField, JSONField, TextField
 from orm_core.models.identifiers import utcnow
-from orm_core.registry import Domain
 
 logger: logging.Logger = logging.getLogger("orm_core.outbox")
 

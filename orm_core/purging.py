@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from orm_core import peewee_facade as peewee
 from orm_core.database.transactions import Transaction
+from orm_core.domain import Domain
 from orm_core.erasure import owns_secrets
 from orm_core.errors import ForeignKeyViolation, InvalidValue, TransactionError
 from orm_core.models.batches import quoted, sql_type, table_of
@@ -33,7 +34,6 @@ from orm_core.models.identifiers import utcnow
 from orm_core.models.owners import TABLE, owner_name, owners_of
 from orm_core.models.row_security import refuse_hidden_rows
 from orm_core.models.soft_delete import is_soft
-from orm_core.registry import Domain
 
 logger: logging.Logger = logging.getLogger("orm_core.purging")
 

@@ -18,10 +18,20 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Generic, Literal, cast, get_args, get_origin, overload
+from types import GenericAlias
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    overload,
+)
 from uuid import UUID
-
-from typing_extensions import TypeVar
 
 from orm_core.database.transactions import Transaction
 from orm_core.errors import InvalidValue, NotFound, RegistryError
@@ -53,8 +63,13 @@ from orm_core.verb import Verb, check_tx, is_key
 
 M = TypeVar("M", bound=BaseModel)
 #: the payloads of ``create`` and of ``update``, as `orm-core types generate` writes them
-New = TypeVar("New", bound=Payload, default=Payload)
-Changes = TypeVar("Changes", bound=Payload, default=Payload)
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as Defaulting
+
+    New = Defaulting("New", bound=Payload, default=Payload)
+    Changes = Defaulting("Changes", bound=Payload, default=Payload)
+else:
+    New, Changes = TypeVar("New"), TypeVar("Changes")
 Key = UUID | str
 
 
@@ -68,6 +83,9 @@ class Service(Generic[M, New, Changes]):
     """
 
     model: ClassVar[type[Any]]
+
+    if not TYPE_CHECKING:  # an alias of typing knows no defaults before Python 3.13 (PEP 696)
+        __class_getitem__ = classmethod(GenericAlias)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -107,9 +107,9 @@ def load_schema(
     *, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any
 ) -> None:
     """Bring a database to the schema of the migrations, else of the registered models."""
+    from orm_core.domain import registry
     from orm_core.migrations import runner
     from orm_core.models.schema import create_all
-    from orm_core.registry import registry
 
     config = settings.load()
     folder = _HERE / config.migrations_dir

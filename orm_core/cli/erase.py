@@ -43,7 +43,7 @@ def erase(table: str, id: str, yes: bool, dry_run: bool, url: str | None) -> Non
 
 def _model(table: str) -> Any:
     from orm_core import erasure, registry
-    from orm_core.registry import table_of
+    from orm_core.domain import table_of
 
     owners = {table_of(one): one for one in registry.models if erasure.owns_secrets(one)}
     if table not in owners:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, Unpack, overload
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, Unpack, overload
 from uuid import UUID
-
-from typing_extensions import TypeVar
 
 from orm_core import peewee_facade as peewee
 from orm_core.errors import InvalidValue, OrmCoreError
@@ -145,7 +144,12 @@ class ForeignKeyField(CheckedField[UUID, G], peewee.ForeignKeyField, Generic[R, 
 
 
 K = TypeVar("K")
-KG = TypeVar("KG", default=K)
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as Defaulting
+
+    KG = Defaulting("KG", default=K)
+else:
+    KG = TypeVar("KG")
 
 
 class ForeignKeyId(peewee.Field[K, KG]):
@@ -154,6 +158,9 @@ class ForeignKeyId(peewee.Field[K, KG]):
     For checkers only; Peewee makes the attribute. ``ForeignKeyId[UUID, UUID | None]`` where the
     key is nullable.
     """
+
+    if not TYPE_CHECKING:  # an alias of typing knows no defaults before Python 3.13 (PEP 696)
+        __class_getitem__ = classmethod(GenericAlias)
 
 
 class Backref(Generic[M]):

@@ -13,6 +13,7 @@ from flask import Flask, g, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from orm_core.database.database import Database
+from orm_core.domain import Registry
 from orm_core.errors import (
     ConnectionFailed,
     ConstraintViolation,
@@ -24,7 +25,6 @@ from orm_core.errors import (
     StaleRow,
     StatementTimeout,
 )
-from orm_core.registry import Registry
 from orm_core.studio import explorer, words
 from orm_core.studio.dashboard import Sampler
 from orm_core.studio.edits import Conflict, Editor

@@ -21,8 +21,8 @@ from itertools import islice
 from typing import Any, Final
 
 from orm_core import peewee_facade as peewee
+from orm_core.domain import Registry
 from orm_core.errors import DuplicateKey, InvalidValue
-from orm_core.registry import Registry
 from orm_core.studio import plausible
 from orm_core.studio.edits import service_of
 from orm_core.studio.tables import Column, Table, Tables, kind_of

@@ -16,8 +16,8 @@ from typing import Any
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from orm_core.database.database import Database
+from orm_core.domain import Registry
 from orm_core.errors import ConfigurationError
-from orm_core.registry import Registry
 from orm_core.studio.app import Studio, create_app
 from orm_core.studio.guard import Guard
 from orm_core.studio.place import check_writable

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from orm_core import peewee_facade as peewee
+from orm_core.domain import Registry, table_of
 from orm_core.errors import InvalidValue, NotFound, UnknownField
 from orm_core.models import fields
 from orm_core.models.columns import is_generated, unknown_field
 from orm_core.models.encrypted import EncryptedField
 from orm_core.models.soft_delete import is_soft
-from orm_core.registry import Registry, table_of
 
 Kind: TypeAlias = Literal[
     "text", "integer", "float", "decimal", "boolean", "enum", "uuid", "time", "date", "json",

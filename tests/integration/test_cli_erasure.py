@@ -20,9 +20,9 @@ from orm_core import (
     utcnow,
 )
 from orm_core.cli import main
+from orm_core.domain import Domain
 from orm_core.models.data_keys import DataKey
 from orm_core.models.schema import create_all
-from orm_core.registry import Domain
 
 CANARY = "canary-ya29.a0AfH6"
 RING = KeyRing.generate()

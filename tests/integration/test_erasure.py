@@ -38,11 +38,11 @@ from orm_core import (
     use_index_keys,
     use_key_ring,
 )
+from orm_core.domain import Domain, Registry
 from orm_core.erasure import ErasedColumn, erasable, erase
 from orm_core.migrations.migrations import Migrations
 from orm_core.models import owners
 from orm_core.models.data_keys import DataKey
-from orm_core.registry import Domain, Registry
 from orm_core.rotation import KeyUse, check, rotate, status
 
 __all__ = ["given"]  # a fixture

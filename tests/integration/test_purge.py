@@ -36,11 +36,11 @@ from orm_core import (
     utcnow,
     uuid7,
 )
+from orm_core.domain import Domain, Registry
 from orm_core.erasure import erase
 from orm_core.models.data_keys import DataKey
 from orm_core.models.schema import create_all
 from orm_core.purging import BUSY, purge
-from orm_core.registry import Domain, Registry
 
 TOP = Path(__file__).resolve().parents[2]
 CANARY = "canary-ya29.a0AfH6"

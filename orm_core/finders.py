@@ -12,9 +12,7 @@ from __future__ import annotations
 
 # A finder is a verb of a service, in a module of its own.
 # pyright: reportPrivateUsage=false
-from typing import Any, Generic, Protocol, TypeVarTuple, overload
-
-from typing_extensions import TypeVar
+from typing import Any, Generic, Protocol, TypeVar, TypeVarTuple, overload
 
 from orm_core import peewee_facade as peewee
 from orm_core.database.transactions import Transaction
