@@ -19,21 +19,19 @@ import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from orm_core import peewee_facade as peewee
-from orm_core import settings
 from orm_core.database.events import signals
 from orm_core.errors import RegistryError
-from orm_core.models.audit_log import AuditEntry
 from orm_core.models.base import BaseModel
-from orm_core.models.data_keys import DataKey
 from orm_core.models.fields import EnumField
 from orm_core.models.owners import owned_fields, owner_field
 from orm_core.service import Service
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from peewee_migrate import Router
 
 logger: logging.Logger = logging.getLogger("orm_core.registry")
@@ -84,9 +82,9 @@ class Domain:
 
 
 #: the domain that comes with the first one that is audited
-AUDIT: Final = Domain("audit_log", models=(AuditEntry,))
+TRAIL: Final = "audit_log"
 #: the domain that comes with the first one whose secrets have owners
-DATA_KEYS: Final = Domain("data_keys", models=(DataKey,))
+DATA_KEYS: Final = "data_keys"
 
 
 def table_of(model: Any) -> str:
@@ -170,9 +168,9 @@ class Registry:
 
         for domain in self:
             _declare_audit(domain)
-        if AuditEntry in self.models:
-            chained = any(domain.audit == "chain" for domain in self)
-            AuditEntry._meta.audit = "chain" if chained else "trail"
+        chained = any(domain.audit == "chain" for domain in self)
+        for trail in filter(_is_trail, self.models):
+            trail._meta.audit = "chain" if chained else "trail"
         signals.declare(self.tables)
         metrics.observe(self.tables)
 
@@ -226,27 +224,38 @@ class Registry:
 
 def _add_trail(domains: dict[str, Domain]) -> None:
     """The audit trail, where a domain is audited and none has the trail's model itself."""
-    held = any(AuditEntry in domain.models for domain in domains.values())
-    if held or not any(domain.audit for domain in domains.values()):
+    if not any(domain.audit for domain in domains.values()):
         return
-    if AUDIT.name in domains:
-        raise RegistryError(f"The domain name {AUDIT.name!r} is that of the audit trail.")
-    domains[AUDIT.name] = AUDIT
+    from orm_core.models.audit_log import AuditEntry  # most services have no trail
+
+    if any(AuditEntry in domain.models for domain in domains.values()):
+        return
+    if TRAIL in domains:
+        raise RegistryError(f"The domain name {TRAIL!r} is that of the audit trail.")
+    domains[TRAIL] = Domain(TRAIL, models=(AuditEntry,))
 
 
 def _add_data_keys(domains: dict[str, Domain]) -> None:
     """The table of data keys, where secrets have owners and no domain has its model itself."""
     models = [model for domain in domains.values() for model in domain.models]
-    if DataKey in models or not any(map(owned_fields, models)):
+    if not any(map(owned_fields, models)):
         return
-    if DATA_KEYS.name in domains:
-        raise RegistryError(f"The domain name {DATA_KEYS.name!r} is that of the data keys.")
-    domains[DATA_KEYS.name] = DATA_KEYS
+    from orm_core.models.data_keys import DataKey  # most services have no owners
+
+    if DataKey in models:
+        return
+    if DATA_KEYS in domains:
+        raise RegistryError(f"The domain name {DATA_KEYS!r} is that of the data keys.")
+    domains[DATA_KEYS] = Domain(DATA_KEYS, models=(DataKey,))
+
+
+def _is_trail(model: Any) -> bool:
+    return model._meta.audit in ("trail", "chain")
 
 
 def _declare_audit(domain: Domain) -> None:
     for model in domain.models:
-        if model is AuditEntry:
+        if _is_trail(model):
             continue
         for table in (model, *(field.through_model for field in model._meta.manytomany.values())):
             table._meta.audit = bool(domain.audit)
@@ -256,6 +265,8 @@ def _declare_audit(domain: Domain) -> None:
 
 def _wanted(names: Iterable[str] | None) -> frozenset[str] | None:
     if names is None:
+        from orm_core import settings
+
         text = settings.load().domains
         names = [name.strip() for name in text.split(",")] if text else None
     if isinstance(names, str):
@@ -288,6 +299,8 @@ def _in_namespace(namespace: str, wanted: frozenset[str] | None) -> Iterator[Dom
 
 def _refuse_plain_folders(package: Any) -> None:
     """A folder of modules without ``__init__.py`` would be passed over."""
+    from pathlib import Path
+
     # An editable install puts an entry into the path that is no folder.
     for place in filter(Path.is_dir, map(Path, package.__path__)):
         for folder in sorted(place.iterdir()):

@@ -15,13 +15,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Final, Literal
 
+from orm_core.choices import DRIVERS, RESETS, SSL_MODES
 from orm_core.errors import ConfigurationError
-
-SSL_MODES: Final = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-#: what a database can be reached by; the first is the default
-DRIVERS: Final = ("psycopg2", "psycopg3")
-#: how a connection is made ready for its next user; the first is the default
-RESETS: Final = ("rollback", "discard")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from pathlib import Path
-from typing import Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
-from orm_core import settings
 from orm_core.crypto.index import IndexKeys
 from orm_core.crypto.keys import Keys
 from orm_core.crypto.ring import KeyRing
 from orm_core.errors import KeyRingError
-from orm_core.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orm_core.settings import Settings
 
 K = TypeVar("K", bound=Keys)
 
@@ -32,14 +34,14 @@ class _InUse(Generic[K]):
 
     def get(self) -> K:
         if self._keys is None:
-            config = settings.load()
+            config = _settings()
             self._keys = self._parse(self._text(config), config)
         return self._keys
 
     def use(self, source: Source[K]) -> None:
         given = source() if callable(source) else source
         if isinstance(given, str):
-            given = self._parse(given, settings.load())
+            given = self._parse(given, _settings())
         if given is not None and not isinstance(given, self._kind):
             name = self._kind.__name__
             raise KeyRingError(f"Give a {name}, or a function that answers one or its text.")
@@ -62,6 +64,12 @@ class _InUse(Generic[K]):
             f"to id:key, the key as 64 hex digits, or {self._variable}_FILE to a file of such "
             f"lines. Make one: orm-core keys generate{option}."
         )
+
+
+def _settings() -> Settings:
+    from orm_core import settings  # slow to import, and seldom needed before there is a database
+
+    return settings.load()
 
 
 def _private_text(path: Path, variable: str) -> str:

@@ -17,9 +17,8 @@ import string
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from orm_core.database.drivers.protocol import IDLE, IN_ERROR
 from orm_core.database.plain_functions import block
@@ -41,8 +40,7 @@ _PLAIN: Final = frozenset(f"{string.ascii_letters}{string.digits} _:.@/-")
 _CONTROLS: Final = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "START", "END", "ABORT")
 
 
-@dataclass(frozen=True, slots=True)
-class Acting:
+class Acting(NamedTuple):
     """Somebody, and the request that is served; None where that is not known."""
 
     actor: str | None = None
@@ -95,7 +93,7 @@ def acting_as(actor: str | None, *, request_id: str | None = None) -> Generator[
     _check("request_id", request_id)
     around = _now.get()
     inherited = around.request_id if request_id is None else request_id
-    token = _now.set(replace(around, actor=actor, request_id=inherited))
+    token = _now.set(around._replace(actor=actor, request_id=inherited))
     try:
         yield
     finally:
@@ -107,7 +105,7 @@ def scoped(settings: Mapping[str, str]) -> Generator[None]:
     """Have settings of ``row_scope``, besides those of the block around, inside the block."""
     scope_names.update(dict.fromkeys(settings))
     around = _now.get()
-    token = _now.set(replace(around, scope=tuple({**dict(around.scope), **settings}.items())))
+    token = _now.set(around._replace(scope=tuple({**dict(around.scope), **settings}.items())))
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any
 
 from orm_core import peewee_facade as peewee
+from orm_core.choices import DRIVERS
 from orm_core.database import deploy_lock, drivers, limits
 from orm_core.database.drivers.protocol import Driver
 from orm_core.database.leaving import Exit
@@ -23,7 +24,6 @@ from orm_core.errors import (
     ConfigurationError,
     TransactionError,
 )
-from orm_core.settings import DRIVERS
 
 _databases: weakref.WeakSet[PooledDatabase] = weakref.WeakSet()
 

@@ -15,13 +15,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from orm_core import settings
 from orm_core.database import opening
 from orm_core.database.database import Database
 from orm_core.database.limits import Limits
 from orm_core.database.pool import Reset
 from orm_core.database.transactions import Isolation, Transaction
-from orm_core.database.url import DatabaseUrl, parse
 from orm_core.errors import ConfigurationError, InvalidValue
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -54,6 +52,9 @@ def initialize_db(
     machine, True always, False never; or a mode of libpq. Times are in seconds; 0 is no limit. Raises
     ``ConfigurationError`` when there is no URL, a setting is malformed or the driver not installed.
     """
+    from orm_core import settings  # what tells of the surroundings is for here alone
+    from orm_core.database.url import parse
+
     given = {
         "url": url,
         "ssl_root_cert": ssl_root_cert,
@@ -76,7 +77,7 @@ def initialize_db(
             "environment or in .env. Without a server of your own, `orm-core db url` starts the "
             "embedded PostgreSQL and prints its URL."
         )
-    target: DatabaseUrl = parse(config.url)
+    target = parse(config.url)
     params = target.connect_params(
         ssl=config.ssl_mode if ssl is None else ssl,
         ssl_root_cert=config.ssl_root_cert,

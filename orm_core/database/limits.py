@@ -14,9 +14,8 @@ import math
 import threading
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
-from dataclasses import dataclass
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 from orm_core.database.plain_functions import block
 from orm_core.errors import InvalidValue
@@ -52,8 +51,7 @@ def time_limit(seconds: float) -> Generator[None]:
         _deadline.reset(token)
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Seconds that the server is told when a session begins; 0 is no limit."""
 
     statement: float = 0

@@ -41,7 +41,7 @@ _END: Final = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
     "WHERE backend_xid = (%s::xid8)::xid AND datname = current_database()"
 )
-_ID = re.compile(r"(\d+\.[0-9A-F]{8})\.(\d+)/(\d+)")
+_ID: Final = r"(\d+\.[0-9A-F]{8})\.(\d+)/(\d+)"
 _MEANING: Final[dict[str | None, Outcome]] = {"committed": "applied", "aborted": "not applied"}
 #: seconds between two looks
 _PAUSE: Final = 0.05
@@ -49,7 +49,7 @@ _PAUSE: Final = 0.05
 
 def ask(database: Database, transaction_id: str, timeout: float) -> Outcome:
     """See ``Database.outcome_of``."""
-    found = _ID.fullmatch(transaction_id) if isinstance(transaction_id, str) else None
+    found = re.fullmatch(_ID, transaction_id) if isinstance(transaction_id, str) else None
     if found is None:
         raise InvalidValue("transaction_id must be that of a CommitUnknown.")
     deadline = min(time.monotonic() + timeout, limits.deadline())

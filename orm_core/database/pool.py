@@ -20,9 +20,8 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic, sleep
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from orm_core.database import limits
 from orm_core.database.drivers.protocol import IDLE, IN_ERROR, IN_TRANSACTION
@@ -48,8 +47,7 @@ _DRAIN_EVERY: Final = 0.01
 _OPEN: Final = (IN_TRANSACTION, IN_ERROR)
 
 
-@dataclass(frozen=True, slots=True)
-class PoolOptions:
+class PoolOptions(NamedTuple):
     """Of a pool; times are seconds.
 
     ``size``: most connections. ``timeout``: longest wait for one. ``max_lifetime``: age at which

@@ -7,9 +7,9 @@ import threading
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
+from os.path import dirname
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
 
 #: seconds, upper bounds of the histogram of waits; the last bucket takes the rest
 WAIT_BUCKETS: Final = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0)
@@ -19,14 +19,13 @@ REASONS: Final = ("broken", "expired", "closed", "lost")
 _NAMED: Final = 10
 #: folders whose lines are not the caller's
 _OURS: Final = (
-    str(Path(__file__).parent.parent),
-    str(Path(sys.modules["peewee"].__file__ or "peewee").parent / "peewee"),
+    dirname(dirname(__file__)),
+    f"{dirname(sys.modules['peewee'].__file__ or 'peewee')}/peewee",
 )
 _STDLIB: Final = ("contextlib.py", "functools.py")
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """Who has a connection: the thread, for how many seconds, and, in debug mode, taken where."""
 
     thread: str

@@ -44,7 +44,7 @@ _DEBUG: Final = logging.DEBUG
 _EXECUTE_SQL = peewee.Database.execute_sql
 
 #: what ends a transaction, or may, inside a text of several statements
-_ENDS = re.compile(r"(?:^|;)\s*(?:commit|end|call|prepare\s+transaction)\b", re.IGNORECASE)
+_ENDS: Final = r"(?i)(?:^|;)\s*(?:commit|end|call|prepare\s+transaction)\b"
 
 
 def is_idle(connection: Any) -> bool:
@@ -75,7 +75,7 @@ def _judge(failure: BaseException, sql: str, connection: Any, *, inside: bool) -
     if is_interrupt and _is_busy(connection):
         connection.close()  # its answer would be taken for that of the next statement
     if connection is None or connection.closed or connection.was_cut:
-        lost = connection is None or (inside and not _ENDS.search(sql))
+        lost = connection is None or (inside and not re.search(_ENDS, sql))
         told: Outcome = "not applied" if lost else "unknown"
         if isinstance(failure, QueryError):
             failure.outcome = told

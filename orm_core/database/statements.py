@@ -49,21 +49,18 @@ _LONG = 20_000
 
 
 #: what may carry a value: literals (an open one runs to the end), numbers, comments; names do not
-_VALUE = re.compile(
-    r"""
+_VALUE = r"""(?xsi)
       (?P<name> "(?:[^"]|"")*" | [^\W\d][\w$]*(?!')\b | \$\d+ )
     | (?: \bE'(?:[^'\\]|\\.|'')* | (?:\b[BXN]|\bU&)?'(?:[^']|'')* ) (?:'|$)
     | \$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|$)
     | --[^\n]* | /\*(?:.*\*/|.*)  # comments nest
     | \d[\w.]* | \.\d[\w.]*
-    """,
-    re.VERBOSE | re.DOTALL | re.IGNORECASE,
-)
+    """
 
 
 def masked(sql: str) -> str:
     """The statement with ``?`` in the place of each value that is written into it."""
-    return _VALUE.sub(lambda found: found["name"] or "?", sql)
+    return re.sub(_VALUE, lambda found: found["name"] or "?", sql)
 
 
 class Statement(NamedTuple):

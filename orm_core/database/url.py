@@ -9,14 +9,14 @@ from __future__ import annotations
 # What a caller hands over is checked, whatever the annotations say.
 # pyright: reportUnnecessaryIsInstance=false
 import ipaddress
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import psycopg2
 from psycopg2 import extensions
 
+from orm_core.choices import SSL_MODES
 from orm_core.errors import ConfigurationError
-from orm_core.settings import SSL_MODES
 
 DEFAULT_PORT = 5432
 #: has the system notice a server that is gone within about 30 seconds, between statements too;
@@ -29,8 +29,7 @@ _KEEPALIVE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseUrl:
+class DatabaseUrl(NamedTuple):
     """The parts of a URL; ``str()`` leaves the password out."""
 
     host: str

@@ -85,6 +85,7 @@ class BaseModel(peewee.Model):
 
         class Meta:
             database = db
+            table_name = "base_models"  # Peewee wants one; making it up takes long
             only_save_dirty = True
             model_metadata_class = Metadata
             schema_manager_class = SchemaManager

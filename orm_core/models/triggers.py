@@ -7,8 +7,7 @@ in the same transaction. Migrations make, compare and drop them with their funct
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from orm_core import peewee_facade as peewee
 from orm_core.models.columns import quote_literal
@@ -140,8 +139,7 @@ END
 $function$"""
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(NamedTuple):
     """A function of a trigger; nobody but its owner may use it for triggers of his own."""
 
     name: str
@@ -153,8 +151,7 @@ class Function:
         return self.create.strip(), f"REVOKE ALL ON FUNCTION public.{self.name}() FROM PUBLIC"
 
 
-@dataclass(frozen=True, slots=True)
-class Trigger:
+class Trigger(NamedTuple):
     """A trigger; ``sql`` makes it on a table whose function is there."""
 
     function: Function

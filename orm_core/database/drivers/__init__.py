@@ -10,9 +10,9 @@ import sys
 from importlib import import_module
 from typing import cast
 
+from orm_core.choices import DRIVERS
 from orm_core.database.drivers.protocol import Driver
 from orm_core.errors import ConfigurationError
-from orm_core.settings import DRIVERS
 
 
 def load(name: str) -> Driver:
