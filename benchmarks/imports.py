@@ -11,9 +11,22 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
+#: orm_core brings a module with the first use of a name, so its import alone tells little
+SERVICE: Final = """
+from orm_core import BaseModel, CharField, Domain, Service, db, finder, initialize_db, registry
+class User(BaseModel):
+    email = CharField(unique=True)
+    class Meta:
+        table_name = "users"
+class UsersService(Service[User]):
+    find_by_email = finder(User.email)
+domain = Domain("users", models=(User,), services=(UsersService,))
+"""
 IMPORTS: Final = {
     "peewee + psycopg2": "import peewee, psycopg2",
     "orm_core": "import orm_core",
+    "orm_core + a service defined": SERVICE,
+    "orm_core + a service registered": f"{SERVICE}registry.register(domain)",
     "sqlalchemy + psycopg2": "import sqlalchemy.orm, sqlalchemy.dialects.postgresql.psycopg2",
     "django + psycopg2": "import django.db.models, django.db.backends.postgresql.base",
 }
@@ -73,7 +86,7 @@ def _keeping_code() -> dict[str, str]:
     return {name: one for name, one in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
-def dearest(statement: str = "import orm_core", count: int = 15) -> list[tuple[str, float]]:
+def dearest(statement: str = "from orm_core import *", count: int = 15) -> list[tuple[str, float]]:
     """The top-level packages that a statement loads, and the milliseconds spent in each.
 
     By ``python -X importtime``, which makes all imports slower; shares count, not sums.
