@@ -100,7 +100,7 @@ class Service(Generic[M, New, Changes]):
 
     @classmethod
     def verb(cls, action: str, logger: Logger | None, tx: Transaction | None) -> Verb:
-        """What surrounds each call; for verbs of your own, see ``Verb``."""
+        """What surrounds a call that has a logger; for verbs of your own, see ``Verb``."""
         return Verb(cls._model(), action, logger, tx)
 
     @classmethod

@@ -62,7 +62,8 @@ class Transaction(PlainDecorator):
         self._database = database
         self._isolation: Isolation | None = isolation
         self._read_only = read_only
-        self._track = track
+        #: whether its number is wanted before COMMIT, to find out what became of it
+        self.is_tracked: bool = track and not read_only
         self._thread: int | None = None
         #: the asyncio task that entered it
         self.task: object | None = None
@@ -91,7 +92,7 @@ class Transaction(PlainDecorator):
 
     def _recreate_cm(self) -> Transaction:
         return Transaction(
-            self._database, self._isolation, read_only=self._read_only, track=self._track
+            self._database, self._isolation, read_only=self._read_only, track=self.is_tracked
         )
 
     # -- use inside the block ---------------------------------------------------------------
@@ -107,11 +108,6 @@ class Transaction(PlainDecorator):
         if self._savepoint and self._outcome == "applied":
             return self._outer.outcome
         return self._outcome
-
-    @property
-    def is_tracked(self) -> bool:
-        """Whether its number is asked before COMMIT, to find out what became of it."""
-        return self._track and not self._read_only and not self._savepoint
 
     @property
     def opening_sql(self) -> str:
@@ -237,6 +233,7 @@ class Transaction(PlainDecorator):
         if not isinstance(outer, Transaction):
             raise TransactionError("A transaction can't begin inside manual_commit().")
         self._savepoint = f"sp_{len(around)}"
+        self.is_tracked = False
         self._outer = outer
         self.told = outer.told
 
