@@ -31,7 +31,6 @@ from orm_core.models.fields import DateTimeField, UUIDField
 from orm_core.models.identifiers import utcnow, uuid7
 from orm_core.models.insert import InsertQuery
 from orm_core.models.owners import refuse_other_owner, writing
-from orm_core.models.policies import policies_of
 from orm_core.models.rows import MadeOnDemand
 from orm_core.models.schema import Metadata, SchemaManager
 from orm_core.models.sealing import seal_changes
@@ -106,7 +105,7 @@ class BaseModel(peewee.Model):
             cls.DoesNotExist.__name__, (NotFound,), {"__module__": cls.__module__}
         )
         cls._meta.declare()
-        policies_of(cls)
+        cls._meta.check_policies()
         relations: Any = MadeOnDemand("__rel__", dict)
         cls.__rel__ = relations  # Peewee gives each class one of its own
         cls._meta.loads_plainly = cls.__init__.__module__ == __name__

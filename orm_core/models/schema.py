@@ -19,7 +19,6 @@ from orm_core.database.diagnostics import declare_constraints
 from orm_core.errors import QueryError, RegistryError
 from orm_core.models.columns import quote_literal, shorten
 from orm_core.models.fields import ArrayField, EnumField, VersionField
-from orm_core.models.policies import enable_sql, policies_sql
 from orm_core.models.soft_delete import ManyToManyAccessor
 from orm_core.models.triggers import create_triggers
 from orm_core.peewee_facade import ModelIndex, Node
@@ -46,6 +45,13 @@ class Metadata(peewee.Metadata):
         #: trail itself "trail" or "chain"
         self.audit: bool | str = False
         super().__init__(model, *args, **kwargs)
+
+    def check_policies(self) -> None:
+        """Raise ``RegistryError`` for what are no policies."""
+        if getattr(self, "policies", ()) != ():
+            from orm_core.models.policies import policies_of  # few models have some
+
+            policies_of(self.model)
 
     def add_field(self, field_name: str, field: Any, set_attribute: bool = True) -> None:
         """Peewee's hook; a many-to-many field gets the accessor that sees live rows."""
@@ -189,6 +195,8 @@ def create_all(database: Database, models: Iterable[Any]) -> None:
 
 
 def _make_policies(database: peewee.Database, model: Any) -> None:
+    from orm_core.models.policies import policies_sql
+
     for statement in policies_sql(model):
         try:
             database.execute_sql(_doubled(statement))
@@ -229,6 +237,8 @@ class SchemaManager(peewee.SchemaManager):
             if isinstance(field, EnumField):
                 self.database.execute_sql(field.create_type_sql())
         super().create_all(safe=safe, **table_options)
+        from orm_core.models.policies import enable_sql
+
         for sql in enable_sql(self.model):
             self.database.execute_sql(_doubled(sql))
         if with_policies:

@@ -38,6 +38,7 @@ LATER = {
     "orm_core.audit.service": "reading the audit trail",
     "orm_core.models.audit_log": "a domain that is audited",
     "orm_core.models.data_keys": "secrets that have owners",
+    "orm_core.models.policies": "row-level security",
     "orm_core.schemas": "to_dict and to_pydantic",
     "orm_core.migrations": "migrations",
     "orm_core.database.reachability": "a connection that failed",
