@@ -558,7 +558,7 @@ def test_ten_thousand_queries_of_sixteen_threads_are_counted_exactly(clone_db):
 
 KINDS = {
     *{"other", "constraint", "duplicate_key", "foreign_key", "not_null", "check", "statement"},
-    *{"data", "serialization", "deadlock", "lock", "timeout", "connection"},
+    *{"data", "serialization", "deadlock", "lock", "timeout", "connection", "privilege"},
 }
 
 
