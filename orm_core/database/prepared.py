@@ -26,9 +26,11 @@ logger: logging.Logger = logging.getLogger("orm_core.database")
 #: statements kept on a connection; the oldest makes room
 MOST: Final = 100
 #: the kept statement is not there any more, or no longer answers the columns that it did
-GONE: Final = frozenset({errorcodes.INVALID_SQL_STATEMENT_NAME, errorcodes.FEATURE_NOT_SUPPORTED})
+_GONE: Final = frozenset({errorcodes.INVALID_SQL_STATEMENT_NAME, errorcodes.FEATURE_NOT_SUPPORTED})
+#: where the server tells the second of these; others refuse with the same state (plancache.c)
+_CHECKS_COLUMNS: Final = "RevalidateCachedQuery"
 #: what a value meets whose column has another type than when the statement was prepared
-_OUTDATED: Final = GONE | {
+_OUTDATED: Final = _GONE | {
     errorcodes.UNDEFINED_FUNCTION,
     errorcodes.DATATYPE_MISMATCH,
     errorcodes.CANNOT_COERCE,
@@ -122,6 +124,14 @@ def _takes(type_name: str, value: object) -> bool:
     return isinstance(value, _LITERALS) or type_name in _SAME.get(type(value), ())
 
 
+def _is_outdated(error: Any) -> bool:
+    """Whether an error may be that of the kept statement, not of the statement itself."""
+    state = _state(error)
+    if state == errorcodes.FEATURE_NOT_SUPPORTED:
+        return bool(error.diag.source_function == _CHECKS_COLUMNS)
+    return state in _OUTDATED
+
+
 def _state(error: Exception) -> str | None:
     """The SQLSTATE of psycopg 3, or of psycopg 2."""
     return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
@@ -161,11 +171,11 @@ def execute_prepared(
     try:
         call.send(cursor, params, before)
     except Exception as error:
-        if call is sql or _state(error) not in _OUTDATED:
+        if call is sql or not _is_outdated(error):
             raise
         prepared.forget(sql)
         in_transaction = connection.get_transaction_status() != TRANSACTION_STATUS_IDLE
-        if in_transaction and not begins and _state(error) not in GONE:
+        if in_transaction and not begins and _state(error) not in _GONE:
             raise
     else:
         return

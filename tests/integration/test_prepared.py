@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import peewee
 import psycopg2
 import pytest
 from auditing import ItemsService, audited, entries
@@ -26,6 +27,7 @@ from orm_core import (
     InvalidStatement,
     NoAnswer,
     OtherField,
+    QueryError,
     SerializationFailure,
     StatementTimeout,
     TextField,
@@ -301,7 +303,16 @@ def test_an_error_that_only_looks_like_a_change_is_told_as_it_is(preparing):
                 db.execute_sql("SELECT 1")
                 resize(size=13, id=part.id)
             seen.append(str(caught.value))
-        assert any("0A000" in text for text in seen)  # a loop of repetitions comes to an end
+        assert all("0A000" in text for text in seen)
+
+
+def test_a_lock_that_the_server_refuses_is_told_as_it_is_inside_a_transaction(preparing):
+    new_user()
+    both = User.select().join(Part, peewee.JOIN.LEFT_OUTER, on=User.email == Part.label)
+    for _ in range(4):
+        with pytest.raises(QueryError, match="0A000"), transaction():  # noqa: PT012
+            db.execute_sql("SELECT 1")
+            list(both.for_update())
 
 
 def test_statements_kept_on_a_connection_are_bounded(preparing, monkeypatch):
