@@ -30,6 +30,8 @@ class Metadata(peewee.Metadata):
     #: what the verbs of services send, by shape (orm_core.queries.plans); of all models, as a
     #: soft delete takes rows of others along
     plans: ClassVar[dict[Any, Any]] = {}
+    #: SQL of joins, by shape (orm_core.models.shapes); of all models, as several take part in one
+    joins: ClassVar[dict[Any, str]] = {}
 
     def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
         kwargs["legacy_table_names"] = False
@@ -82,6 +84,7 @@ class Metadata(peewee.Metadata):
         self.row_makers = {}
         self.shapes = {}
         Metadata.plans = {}
+        Metadata.joins = {}
 
     def make_table_name(self) -> str:
         """``OrderItem`` -> ``order_items``."""

@@ -2,8 +2,8 @@
 
 Two queries of one shape have the same SQL, so that of the first is kept with the model and sent
 for the others too, which saves walking them with all of Peewee's rules. Only shapes that are
-surely understood are kept: rows of one model, compared with values by the usual operators, or set
-to values. When a shape is met first, its values as read here must be those that Peewee rendered,
+surely understood are kept: rows of a model, or of models that are joined, compared with values by
+the usual operators, or set to values. When a shape is met first, its values as read here must be those that Peewee rendered,
 else it is never taken from here.
 """
 
@@ -97,7 +97,9 @@ def render(query: Any, database: Any, ask: Ask | None = None) -> tuple[str, list
     if ask is not None:
         key = ask, key
         values.append(1)  # its LIMIT
-    return _of_shape(query.model._meta.shapes, key, values, asked, database)
+    meta = query.model._meta
+    shapes = meta.shapes if _is_alone(query) else meta.joins
+    return _of_shape(shapes, key, values, asked, database)
 
 
 def render_update(query: Any, changes: Any, database: Any) -> tuple[str, list[Any]]:
@@ -162,31 +164,48 @@ def _same(values: list[Any], others: list[Any]) -> bool:
     )
 
 
+def _is_alone(query: Any) -> bool:
+    """Whether nothing is joined."""
+    return query._from_list[0] is query.model
+
+
 def _key(query: Any, values: list[Any]) -> Any:
-    model = query.model
-    alone = not query._joins and len(query._from_list) == 1 and query._from_list[0] is model
-    if not alone or isinstance(model, peewee.ModelAlias):
+    if len(query._from_list) != 1 or isinstance(query.model, peewee.ModelAlias):
         raise _Unknown
     _check_parts(query, _READ)
-    columns = None if query._selects_all() else _columns(model, query._returning)
-    where = query._where if query._where is None else _part(query._where, model, values, None)
-    order = tuple([_term(term, model) for term in query._order_by or ()])
+    models = [query.model]
+    tables = None if _is_alone(query) else _tables(query._from_list[0], models, values)
+    columns = None if query._selects_all() else _columns(query._returning, models)
+    where = query._where if query._where is None else _part(query._where, models, values, None)
+    order = tuple([_term(term, models) for term in query._order_by or ()])
     values.extend(count for count in (query._limit, query._offset) if count is not None)
     paging = query._limit is not None, query._offset is not None
     lock = query._for_update and _lock(query._for_update)
-    return query._visibility, columns, where, order, paging, query._simple_distinct, lock
+    return query._visibility, tables, columns, where, order, paging, query._simple_distinct, lock
 
 
 def _update_key(query: Any, changes: Mapping[Any, Any], values: list[Any]) -> Any:
-    model = query.model
-    if not query._update or model._meta.version is not None:
+    models = [query.model]
+    if not query._update or query.model._meta.version is not None:
         raise _Unknown
     _check_parts(query, _READ_OF_UPDATE)
-    fields = sorted([(_field(field, model), field) for field in changes], key=_place)
+    fields = sorted([(_field(field, models), field) for field in changes], key=_place)
     settings = [(name, _setting(field, changes[field], values)) for name, field in fields]
-    where = query._where if query._where is None else _part(query._where, model, values, None)
-    returning = query._returning and (_columns(model, query._returning), query._row_type)
+    where = query._where if query._where is None else _part(query._where, models, values, None)
+    returning = query._returning and (_columns(query._returning, models), query._row_type)
     return "update", query._visibility, tuple(settings), where, returning
+
+
+def _tables(source: Any, models: list[Any], values: list[Any]) -> Any:
+    """The shape of a FROM, whose models are added to ``models``."""
+    if type(source) is peewee.Join and getattr(source, "_alias", None) is None:
+        joined = _tables(source.lhs, models, values), _tables(source.rhs, models, values)
+        on = source._on if source._on is None else _part(source._on, models, values, None)
+        return joined, source.join_type, on
+    if not isinstance(source, type) or not hasattr(getattr(source, "_meta", None), "joins"):
+        raise _Unknown  # an alias, a subquery, a model that is not ours
+    models.append(source)
+    return source
 
 
 def _place(named: tuple[str, Any]) -> Any:
@@ -217,24 +236,28 @@ def _lock(lock: Any) -> tuple[Any, ...]:
     return lock._expr, lock._nowait, lock._skip_locked
 
 
-def _columns(model: Any, nodes: Any) -> tuple[str, ...]:
-    return tuple([_field(node, model) for node in nodes])
+def _columns(nodes: Any, models: list[Any]) -> tuple[Any, ...]:
+    return tuple([_field(node, models) for node in nodes])
 
 
-def _field(node: Any, model: Any) -> str:
-    """The name of a plain field of the model."""
-    if isinstance(node, CheckedField) and model._meta.fields.get(node.name) is node:
-        return str(node.name)
+def _field(node: Any, models: list[Any]) -> Any:
+    """The name of a plain field of the first model; that of another one with its model."""
+    if isinstance(node, CheckedField):
+        for model in models:
+            if model._meta.fields.get(node.name) is node:
+                return node.name if model is models[0] else (model, node.name)
     raise _Unknown
 
 
-def _term(term: Any, model: Any) -> Any:
+def _term(term: Any, models: list[Any]) -> Any:
     if type(term) is peewee.Ordering:
-        return _field(term.node, model), term.direction, term.nulls, term.collation
-    return _field(term, model)
+        return _field(term.node, models), term.direction, term.nulls, term.collation
+    return _field(term, models)
 
 
-def _part(part: Any, model: Any, values: list[Any], field: Any, *, typed: bool = False) -> Any:
+def _part(
+    part: Any, models: list[Any], values: list[Any], field: Any, *, typed: bool = False
+) -> Any:
     """The shape of a part of WHERE; ``field`` converts its values, ``typed`` if it compares them."""
     kind = type(part)
     if kind is peewee.Expression:
@@ -242,20 +265,20 @@ def _part(part: Any, model: Any, values: list[Any], field: Any, *, typed: bool =
         compared = left if isinstance(left, CheckedField) else None
         if part.op in (OP.IN, OP.NOT_IN) and not isinstance(right, _MANY):
             raise _Unknown
-        first = _part(left, model, values, compared)
+        first = _part(left, models, values, compared)
         if right is None and part.op in (OP.IS, OP.IS_NOT):
             return first, part.op, part.flat
         typed = part.op in _COMPARES
-        return first, part.op, part.flat, _part(right, model, values, compared, typed=typed)
+        return first, part.op, part.flat, _part(right, models, values, compared, typed=typed)
     if isinstance(part, CheckedField):
-        return _field(part, model)
+        return _field(part, models)
     if kind is AnyOf:
         values.append(part.array)
         return part.sql_type
     if kind is ParentKey:
         return "parent"
     if kind is peewee.NodeList and part.parens:  # peewee.Tuple
-        items = [_part(item, model, values, None, typed=typed) for item in part.nodes]
+        items = [_part(item, models, values, None, typed=typed) for item in part.nodes]
         return (part.glue, *items)
     if kind is peewee.Value:
         if part.multi or part.value is None:

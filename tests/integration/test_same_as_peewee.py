@@ -118,6 +118,20 @@ SELECTIONS: list[tuple[Any, ...]] = [
 ]
 
 
+#: how a query is joined with shelves
+JOINS: list[Callable[[Any, Draw], Any]] = [
+    lambda query, take: query.join(Shelf, peewee.JOIN.LEFT_OUTER, on=Thing.shelf),
+    lambda query, take: query.join(Shelf).where(Shelf.label != take(st.text("ab"))),
+    lambda query, take: query.join(Shelf).order_by(Shelf.label.desc()),
+    lambda query, take: query.join(Shelf, peewee.JOIN.RIGHT_OUTER),
+    lambda query, take: query.join(
+        Shelf, on=(Thing.shelf == Shelf.id) & (Shelf.label == take(st.text("ab")))
+    ),
+    lambda query, take: query.join(Shelf.alias("there"), on=Thing.shelf),
+    lambda query, take: query.join(Shelf).switch(Thing).join(Bare, on=Bare.name == Thing.title),
+]
+
+
 @st.composite
 def queries(draw: Any) -> Build:
     """A SELECT, as a function that draws its values."""
@@ -129,13 +143,14 @@ def queries(draw: Any) -> Build:
     limit, offset, distinct = draw(st.booleans()), draw(st.booleans()), draw(st.booleans())
     visibility = draw(st.sampled_from(["live", "all", "deleted"]))
     aggregated = any("MAX" in str(getattr(one, "name", "")) for one in selection)
-    joined = draw(st.sampled_from([False, False, True]))
+    joined = draw(st.sampled_from([None, None, *JOINS]))
+    with_shelf = joined is not None and not distinct and not aggregated and draw(st.booleans())
     lock = draw(st.sampled_from([None, None, "FOR UPDATE", "FOR SHARE", "FOR UPDATE SKIP LOCKED"]))
 
     def build(take: Draw) -> Any:
-        query = Thing.select(*selection)
-        if joined:
-            query = query.join(Shelf, peewee.JOIN.LEFT_OUTER, on=Thing.shelf)
+        chosen = (*(selection or (Thing,)), Shelf) if with_shelf else selection
+        query = Thing.select(*chosen)
+        query = joined(query, take) if joined else query
         for where in wheres:
             query = query.where(where(take))
         if not aggregated and not distinct:
@@ -288,6 +303,26 @@ def test_queries_that_differ_in_one_part_are_rendered_apart():
         for fields in itertools.permutations(several, 2)
         for compare in (operator.lt, operator.gt)
     ]
+    parts = itertools.product(
+        [peewee.JOIN.INNER, peewee.JOIN.LEFT_OUTER, peewee.JOIN.FULL],
+        [
+            Thing.shelf,
+            (Thing.shelf == Shelf.id) & (Shelf.label == "y"),
+            (Thing.shelf == Shelf.id) & (Thing.title == "y"),
+        ],
+        [Thing.id == Shelf.id, Shelf.id == Thing.id, Thing.id == Thing.id, Shelf.id == "0" * 32],
+        [(), (Thing.id,), (Shelf.id,), (Thing, Shelf)],
+        [Thing.id, Shelf.id],
+        ["live", "all"],
+    )
+    queries_ += [
+        Thing.select(*columns).join(Shelf, how, on).where(where).order_by(first)._seeing(visibility)
+        for how, on, where, columns, first, visibility in parts
+    ]
+    queries_ += [
+        Shelf.select().join(Thing).where(Thing.id == Shelf.id),
+        Thing.select().from_(Shelf).where(Thing.id == Shelf.id),
+    ]
     for query in queries_ * 2:
         assert told(query.rendered(db)) == told(db.get_sql_context().parse(query))
     for ask in (shapes.count_of, shapes.any_of) * 2:
@@ -403,7 +438,9 @@ def test_a_value_is_never_kept(things, prepare):
         list(Thing.select(Thing.id, fn.CONCAT(Thing.title, secret)).where(Thing.code == secret))
         list(Thing.select(Value(secret).alias("x")).tuples())
         list(Thing.select(Thing.title, SQL("%s AS y", [secret])).dicts())
-    kept = [Thing._meta.shapes, Thing._meta.plans, list(_nodes(Thing._meta.row_makers))]
+        list(Thing.select(Thing, Shelf).join(Shelf).where(Shelf.label == secret))
+    meta = Thing._meta
+    kept = [meta.shapes, meta.joins, meta.plans, list(_nodes(meta.row_makers))]
     assert secret not in repr(kept)
     if prepare:
         cursor = db.execute_sql("SELECT statement FROM pg_prepared_statements")
@@ -429,6 +466,30 @@ def test_what_is_kept_of_a_model_is_bounded(monkeypatch):
     before = len(Thing._meta.shapes)
     Thing.select().where(Thing.number.in_(long)).rendered(db)
     assert len(Thing._meta.shapes) == before
+
+
+def test_a_join_of_a_known_shape_is_not_rendered_again(things, monkeypatch):
+    def query(label: str) -> Any:
+        joined = Thing.select(Thing, Shelf).join(Shelf, peewee.JOIN.LEFT_OUTER)
+        return joined.where((Shelf.label == label) | Shelf.label.is_null())
+
+    sql, _ = query("a").rendered(db)
+    monkeypatch.setattr(shapes, "_rendered", None)
+    assert query("b").rendered(db) == (sql, ["b"])
+    monkeypatch.undo()
+    Shelf._meta.set_table_name("elsewhere")
+    try:
+        assert query("c").rendered(db) == (sql.replace("wide_shelves", "elsewhere"), ["c"])
+    finally:
+        Shelf._meta.set_table_name("wide_shelves")
+
+
+def test_joins_that_are_kept_are_bounded(monkeypatch):
+    monkeypatch.setattr(shapes, "MOST_SHAPES", 10)
+    Thing._meta._forget_sql()
+    for count in range(2, 30):
+        Thing.select().join(Shelf).where(Thing.number.in_(list(range(count)))).rendered(db)
+        assert len(Thing._meta.joins) <= 10
 
 
 def test_loops_that_make_rows_are_bounded(things):
