@@ -63,6 +63,12 @@ def bare_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture
+def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asked for preparing, whatever the tests run under."""
+    monkeypatch.delenv("ORM_CORE_PREPARE", raising=False)
+
+
 @pytest.fixture(scope="module")
 def studio_url(orm_core_server: Any, orm_core_template: Any) -> Iterator[str]:
     """A database of the module's own, with the tables of all three domains."""

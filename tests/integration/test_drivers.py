@@ -431,7 +431,7 @@ def test_a_compiled_statement_is_prepared_at_its_second_use(preparing):
         assert prepared() == before + 1
 
 
-def test_nothing_is_prepared_unless_asked(database):
+def test_nothing_is_prepared_unless_asked(unasked, database):
     find = finder()
     with db.connection_context():
         for _ in range(7):

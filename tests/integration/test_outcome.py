@@ -246,7 +246,7 @@ def payload(email: str) -> Any:
     return {"email": email, "first_name": "A", "provider_account_id": email}
 
 
-def test_services_make_a_transaction_whose_number_costs_no_round_trip(way):
+def test_services_make_a_transaction_whose_number_costs_no_round_trip(unasked, way):
     UsersService.create(payload("a"))
     sent: list[bytes] = []
     with transaction():

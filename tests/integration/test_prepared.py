@@ -67,12 +67,6 @@ def preparing(url) -> Iterator[str]:
     db.close_all()
 
 
-@pytest.fixture
-def unasked(monkeypatch) -> None:
-    """Nobody asked for preparing, whatever the tests run under."""
-    monkeypatch.delenv("ORM_CORE_PREPARE", raising=False)
-
-
 def elsewhere(url: str, *statements: str) -> None:
     """Run statements in a session of their own, as somebody else would."""
     with closing(psycopg2.connect(**connect_params(url))) as connection:
