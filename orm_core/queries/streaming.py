@@ -25,6 +25,7 @@ from orm_core.database.pool import Lease
 from orm_core.database.transactions import Transaction
 from orm_core.errors import InvalidStatement, InvalidValue, QueryError, StaleTransaction
 from orm_core.models.relations import load_related
+from orm_core.models.rows import MakesRows
 from orm_core.queries.paging import check_count
 
 Progress = Callable[[int], object]
@@ -45,7 +46,7 @@ def stream(query: Any, batch: int = 1000, progress: Progress | None = None) -> I
     (``with_related``) are read for each batch. Raises ``InvalidValue`` for what is no query of a
     model, ``StaleTransaction`` when the transaction that it began in has ended.
     """
-    if not isinstance(query, peewee.SelectBase) or not hasattr(query, "row_maker"):
+    if not isinstance(query, peewee.SelectBase) or not hasattr(query, "model"):
         raise InvalidValue("stream() takes a query that selects, as in stream(User.select()).")
     if progress is not None and not callable(progress):
         raise InvalidValue("progress must be a function of the number of rows; no SQL was sent.")
@@ -83,7 +84,9 @@ class _Cursor:
             database.connect()  # says so
         self._database = database
         self._query, self._batch = query, batch
-        sql, self._values = query.rendered(database)
+        self._is_ours = isinstance(query, MakesRows)  # a UNION of ours is Peewee's
+        context = database.get_sql_context()
+        sql, self._values = query.rendered(database) if self._is_ours else context.parse(query)
         self._sql = str(sql)
         self._name = f"orm_core_stream_{next(_numbers)}"
         self._declared = False
@@ -162,12 +165,12 @@ class _Cursor:
         self._tx.check(self._database)
 
     def _made(self, cursor: _Cursor) -> list[Any]:
-        make = self._query.row_maker()
+        make = self._query.row_maker() if self._is_ours else None
         if make is not None:
             rows: list[Any] = make(cursor.driver.fetchall())
         else:
             rows = list(self._query._get_cursor_wrapper(cursor.driver))
-        if self._query._load_tree and self._query._model_rows():
+        if self._is_ours and self._query._load_tree and self._query._model_rows():
             load_related(rows, self._query, self._query._load_tree)
         return rows
 

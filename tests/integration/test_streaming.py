@@ -66,6 +66,15 @@ def test_rows_are_of_the_kind_that_the_query_says(rollback_db):
     assert list(stream(counted)) == [{"n": 2}]
 
 
+def test_a_union_is_streamed_like_any_other_query(rollback_db):
+    ada, bob, gone = [new_user() for _ in range(3)]
+    gone.delete_instance()
+    some = User.select().where(User.id == ada.id)
+    union = some.union_all(User.select().where(User.id.in_([bob.id, gone.id])))
+    assert list(stream(union, batch=1)) == [ada, bob] == list(union)
+    assert list(stream(union.tuples())) == list(union.tuples())
+
+
 def test_a_stream_sees_live_rows_unless_told_otherwise(rollback_db):
     orders(3)
     Order.delete().where(Order.total == 1).execute()
