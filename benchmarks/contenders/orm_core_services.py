@@ -11,6 +11,7 @@ from peewee import Load
 
 from benchmarks import auditing
 from benchmarks.contenders import EXPIRES, TOKENS, Base, Unable
+from benchmarks.dynamic import Dynamic
 from benchmarks.sealing import KEY_RING
 from benchmarks.workloads import MANY, PAGE, PARENTS, bulk_totals, key_of, new_user, user_number
 from domains.orders import OrdersService
@@ -18,8 +19,9 @@ from domains.users import Session, SessionProvider, SessionService, User, UsersS
 from orm_core import Secret, Settings, acting_as, db, initialize_db, registry, transaction
 
 
-class Contender(Base):
+class Contender(Dynamic, Base):
     returns = "model"
+    User, Session = User, Session
 
     def __init__(
         self,
@@ -59,6 +61,9 @@ class Contender(Base):
 
     def mark(self, index: int) -> Any:
         return db.execute_sql("SELECT pg_backend_pid()").fetchone()[0]
+
+    def live(self, model: Any, *columns: Any) -> Any:
+        return model.select(*columns)
 
     def find(self, index: int) -> Any:
         return UsersService.find_by_email(f"user{user_number(index)}@example.com")

@@ -21,6 +21,7 @@ from playhouse.pool import PooledPostgresqlDatabase
 from playhouse.postgres_ext import BinaryJSONField
 
 from benchmarks.contenders import EXPIRES, TOKENS, Base
+from benchmarks.dynamic import Dynamic
 from benchmarks.sealing import seal
 from benchmarks.workloads import MANY, PAGE, PARENTS, bulk_totals, key_of, new_user, user_number
 
@@ -83,8 +84,9 @@ class Order(Row):
         table_name = "orders"
 
 
-class Contender(Base):
+class Contender(Dynamic, Base):
     returns = "model"
+    User, Session = User, Session
 
     def __init__(self, url: str, pool_size: int = 10) -> None:
         from psycopg2.extensions import parse_dsn
@@ -109,8 +111,11 @@ class Contender(Base):
         email = f"user{user_number(index)}@example.com"
         return User.select().where(User.email == email, User.deleted_at.is_null()).get()
 
+    def live(self, model: Any, *columns: Any) -> Any:
+        return model.select(*columns).where(model.deleted_at.is_null())
+
     def _live(self, limit: int) -> Any:
-        return User.select().where(User.deleted_at.is_null()).order_by(User.id).limit(limit)
+        return self.live(User).order_by(User.id).limit(limit)
 
     def page(self, index: int) -> Any:
         return list(self._live(PAGE + 1))[:PAGE]
