@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 from psycopg2.extras import Json
 
 from orm_core import peewee_facade as peewee
-from orm_core.errors import NotFound, SecretUnreadable
+from orm_core.errors import NotFound, SecretUnreadable, ServerRejectedValue
 from orm_core.models import soft_delete, versions
 from orm_core.models.columns import CheckedField
 from orm_core.models.encrypted import EncryptedField
@@ -87,11 +87,19 @@ class Insert:
         self._owned = _have_owners(every)
 
     def row(self, payload: Mapping[str, Any]) -> Any:
-        """Insert; answers the row as stored."""
+        """Insert; answers the row as stored. Raises ``ServerRejectedValue`` when none was."""
         if not self._owned:
-            return self._statement.first(self._bind(payload, None))
-        with writing(self._model):
-            return self._statement.first(self._bind(payload, None))
+            row = self._statement.first(self._bind(payload, None))
+        else:
+            with writing(self._model):
+                row = self._statement.first(self._bind(payload, None))
+        if row is None:
+            table = self._model._meta.table_name
+            raise ServerRejectedValue(
+                f"No row was stored in {table}: a trigger or rule of it passed it over.",
+                table=table,
+            )
+        return row
 
 
 class ByKey:

@@ -32,6 +32,7 @@ from orm_core import (
     NotFound,
     RegistryError,
     Secret,
+    ServerRejectedValue,
     Service,
     StaleTransaction,
     UnknownField,
@@ -54,6 +55,17 @@ def _keys():
 
 
 # -- create -------------------------------------------------------------------------------------
+
+
+def test_create_tells_when_a_trigger_passes_the_row_over(rollback_db):
+    db.execute_sql(
+        "CREATE FUNCTION pass_over() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER pass_over BEFORE INSERT ON users FOR EACH ROW EXECUTE FUNCTION pass_over()"
+    )
+    log = Log()
+    with pytest.raises(ServerRejectedValue, match="No row was stored in users: a trigger"):
+        UsersService.create(user_data(), log)
+    assert (len(log.audits), len(log.errors)) == (0, 1)
 
 
 def test_create_answers_the_row_as_the_server_stored_it(rollback_db):
