@@ -327,7 +327,11 @@ class SendingDatabase(PooledDatabase):
 
     def statement(self, sql: str) -> None:
         """Run one statement without parameters on this thread's connection."""
-        cursor = self._send(self.here(), sql, None)
+        here = self.here()
+        if here["closed"]:  # as Peewee does: it has a connection from now on
+            self._run(self.cursor, sql, None)
+            return
+        cursor = self._send(here, sql, None)
         if cursor is not None:
             cursor.connection.give_back(cursor)
 

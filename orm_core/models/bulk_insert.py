@@ -75,9 +75,12 @@ def _as_stored(model: Any, columns: Sequence[Column], count: int, answer: Return
     return rows
 
 
+_READ_UUID: Final = cast("Any", UUIDField).python_value
+
+
 def _as_read(column: Column) -> list[Any]:
     read = column.field.python_value
-    if column.kind is UUID and read.__func__ is cast("Any", UUIDField).python_value:
+    if column.kind is UUID and getattr(read, "__func__", None) is _READ_UUID:
         return list(column.values)
     return list(map(read, column.values))
 

@@ -905,3 +905,25 @@ def test_commit_by_hand_in_a_block_without_statements_begins_nothing(clone_db):
         db.execute_sql("CREATE INDEX CONCURRENTLY some_idx ON users (last_name)")
         db.begin()
     assert "some_idx" in {index.name for index in db.get_indexes("users")}
+
+
+def test_begin_and_the_end_by_hand_need_no_context(clone_db):
+    for end, name in ((db.commit, "a"), (db.rollback, "b")):
+        db.begin()
+        add(name)
+        end()
+        db.close()
+    assert stored() == ["a"]
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+def test_an_end_by_hand_with_nothing_begun_does_nothing(clone_db, end):
+    getattr(db, end)()
+    assert not db.transaction_is_open()
+    db.close()
+    db.autoconnect = False
+    try:
+        with pytest.raises(peewee.InterfaceError, match="not opened"):
+            getattr(db, end)()
+    finally:
+        db.autoconnect = True
